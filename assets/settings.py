@@ -1,0 +1,118 @@
+"""One settings file for everything that differs between sites.
+
+`settings.yaml` in the workspace (or the file named by EINTHOVEN_SETTINGS); every entry is optional:
+
+    datasets:                    # folders of original downloads, read in place and never written
+      ptb_xl: /data/physionet/ptb-xl/1.0.3
+    mlflow_tracking_uri: sqlite:///.../mlflow.db
+    key_prefix: []               # put before every asset key and registered model name
+    weights:                     # local weight files, by the name a method asks for
+      medcpt: /models/MedCPT-Query-Encoder
+    prompts:                     # further prompt sets (JSON: class code -> prompt), evaluated as rows of their own
+      merl_published: /papers/merl/CKEPE_prompt.json
+    destinations:                # strictest class of data that each may receive when it is not on this machine
+      mlflow: open
+      dvc: open
+      dagster: open
+
+EINTHOVEN_HOME moves the workspace (default: `data/` beside this package's project), EINTHOVEN_DATASET_<NAME> one dataset.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import yaml
+
+from assets.access import Access
+from models.errors import ConfigurationError
+
+PROJECT = Path(__file__).resolve().parents[1]
+DESTINATIONS = ("mlflow", "dvc", "dagster")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings in force. Read with `load()`."""
+
+    home: Path
+    datasets: Mapping[str, Path] = field(default_factory=dict)
+    mlflow_tracking_uri: str = ""
+    key_prefix: tuple[str, ...] = ()
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    prompts: Mapping[str, Path] = field(default_factory=dict)
+    destinations: Mapping[str, Access] = field(default_factory=dict)
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's tracking URI; by default an SQLite file in the workspace."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow.db'}"
+
+    @property
+    def tracking_is_local(self) -> bool:
+        """Whether what is logged to MLflow stays on this machine."""
+        return is_local(self.tracking_uri)
+
+    def dataset_folder(self, name: str) -> Path:
+        """Where the original files of a dataset lie."""
+        variable = os.environ.get(f"EINTHOVEN_DATASET_{name.upper()}")
+        return Path(variable) if variable else Path(self.datasets.get(name, self.home / "source" / name))
+
+    def limit(self, destination: str) -> Access:
+        """The strictest class of data that a destination off this machine may receive."""
+        return self.destinations.get(destination, Access.OPEN)
+
+
+def is_local(uri: str) -> bool:
+    """Whether a URI names a file or database file of this machine."""
+    scheme = urlparse(uri).scheme
+    return scheme in ("", "file", "sqlite") or (len(scheme) == 1)
+
+
+def load() -> Settings:
+    """Read the settings file and the environment.
+
+    Raises:
+        ConfigurationError: the file is not YAML, or holds a key or class that does not exist.
+    """
+    home = Path(os.environ.get("EINTHOVEN_HOME", PROJECT / "data")).absolute()
+    path = Path(os.environ.get("EINTHOVEN_SETTINGS", home / "settings.yaml"))
+    if not path.exists():
+        if "EINTHOVEN_SETTINGS" in os.environ:
+            raise ConfigurationError(f"EINTHOVEN_SETTINGS names {path}, which does not exist")
+        return Settings(home=home)
+    try:
+        raw = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path} is not valid YAML: {error}") from error
+    return _parse(home, path, raw)
+
+
+def _parse(home: Path, path: Path, raw: Any) -> Settings:
+    if not isinstance(raw, dict):
+        raise ConfigurationError(f"{path} must hold a mapping of settings")
+    known = {"datasets", "mlflow_tracking_uri", "key_prefix", "weights", "prompts", "destinations"}
+    if unknown := sorted(set(raw) - known):
+        raise ConfigurationError(f"{path}: unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    destinations = raw.get("destinations") or {}
+    if unknown := sorted(set(destinations) - set(DESTINATIONS)):
+        raise ConfigurationError(f"{path}: unknown destinations {', '.join(unknown)}; known are {', '.join(DESTINATIONS)}")
+    try:
+        limits = {name: Access(value) for name, value in destinations.items()}
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: destinations: {error}; classes are {', '.join(Access)}") from error
+    prefix = raw.get("key_prefix") or []
+    return Settings(
+        home=home,
+        datasets={k: Path(v).expanduser() for k, v in (raw.get("datasets") or {}).items()},
+        mlflow_tracking_uri=raw.get("mlflow_tracking_uri") or "",
+        key_prefix=(prefix,) if isinstance(prefix, str) else tuple(prefix),
+        weights={k: Path(v).expanduser() for k, v in (raw.get("weights") or {}).items()},
+        prompts={k: Path(v).expanduser() for k, v in (raw.get("prompts") or {}).items()},
+        destinations=limits,
+    )

@@ -1,0 +1,58 @@
+"""Finds methods: every folder of `models/methods` with a `spec.py`, and entry points of the group `einthoven.methods`.
+
+No list is kept by hand. A folder offers `SPEC: MethodSpec` in `spec.py` and `create(config) -> Method` in `method.py`;
+an entry point names a package that holds those two modules.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+import models.methods
+from models.errors import ConfigurationError
+from models.spec import MethodSpec
+
+if TYPE_CHECKING:
+    from models.method import Method
+
+
+@cache
+def _packages() -> dict[str, str]:
+    found = {m.name: f"models.methods.{m.name}" for m in pkgutil.iter_modules(models.methods.__path__) if m.ispkg}
+    for point in entry_points(group="einthoven.methods"):
+        if point.name in found:
+            raise ConfigurationError(f"method {point.name!r} of package {point.value!r} has the name of a method that exists already; rename it")
+        found[point.name] = point.value
+    return found
+
+
+def list_methods() -> list[str]:
+    """Names of all methods, the platform's own and those of installed packages, sorted."""
+    return sorted(_packages())
+
+
+@cache
+def get_spec(name: str) -> MethodSpec:
+    """The light description of a method.
+
+    Raises:
+        ConfigurationError: no method of that name.
+    """
+    if name not in _packages():
+        raise ConfigurationError(f"there is no method {name!r}; choose one of {', '.join(list_methods())}")
+    spec = importlib.import_module(f"{_packages()[name]}.spec").SPEC
+    if not isinstance(spec, MethodSpec) or spec.name != name:
+        raise ConfigurationError(f"{_packages()[name]}.spec must define SPEC, a MethodSpec with name={name!r}")
+    return spec
+
+
+def create_method(name: str, config: Any) -> Method:
+    """Build the network of a method from its configuration. Imports torch."""
+    if not isinstance(config, get_spec(name).config):
+        raise ConfigurationError(f"method {name!r} takes a {get_spec(name).config.__name__}, not {type(config).__name__}")
+    method: Method = importlib.import_module(f"{_packages()[name]}.method").create(config)
+    return method

@@ -1,0 +1,102 @@
+"""What a method says about itself without importing torch: paper, inputs, configuration, presets, published results.
+
+Asset names, forms in the UI, command line choices, documentation pages and tests all follow from a `MethodSpec`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from models.errors import ConfigurationError
+from models.types import Modality
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method was published."""
+
+    title: str
+    venue: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Published:
+    """One number as somebody printed it.
+
+    Attributes:
+        model: the row's name in the source, for example "MERL ResNet18".
+        task: "dataset/task" in this platform's names, for example "ptb_xl/super".
+        protocol: "zero_shot", "linear_probe", "finetune", ...
+        fraction: share of training labels used, or None where that has no meaning.
+        value: the metric between 0 and 1.
+        source: publication and table.
+    """
+
+    model: str
+    task: str
+    protocol: str
+    value: float
+    source: str
+    fraction: float | None = None
+    metric: str = "macro_auroc"
+
+
+@dataclass(frozen=True)
+class GateRule:
+    """The number by which a version of a method is judged before it may become champion."""
+
+    task: str
+    protocol: str
+    metric: str = "macro_auroc"
+    direction: Literal["higher", "lower"] = "higher"
+    fraction: float | None = None
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method as the rest of the platform sees it.
+
+    Attributes:
+        name: folder name below `models/methods`.
+        version: raised by hand whenever a change alters results; part of the code version of its assets.
+        modalities: inputs needed in training; the first is the one the encoder reads.
+        config: frozen dataclass with every hyperparameter, including `recipe` (the cleaned partition it trains on)
+            and, for methods that read text, `report_form` (the reports partition).
+        presets: named instances of `config`; "tiny" always exists and runs on a CPU in seconds.
+        protocols: what is evaluated, in the order of the leaderboard.
+        tasks: label spaces that heads are trained for, where the dataset offers them.
+        baseline: True for rows that exist to be compared against and are never promoted.
+    """
+
+    name: str
+    title: str
+    version: str
+    paper: Paper
+    modalities: tuple[Modality, ...]
+    config: type[Any]
+    presets: Mapping[str, Any]
+    protocols: tuple[str, ...]
+    tasks: tuple[str, ...]
+    gate: GateRule
+    published: tuple[Published, ...] = ()
+    baseline: bool = False
+    summary: str = ""
+    label_fractions: tuple[float, ...] = field(default=(1.0,))
+
+    def configure(self, preset: str = "tiny", **overrides: Any) -> Any:
+        """Return the preset's configuration with some fields replaced.
+
+        Raises:
+            ConfigurationError: unknown preset or field.
+        """
+        if preset not in self.presets:
+            raise ConfigurationError(f"method {self.name!r} has no preset {preset!r}; choose one of {', '.join(self.presets)}")
+        known = {f.name for f in dataclasses.fields(self.config)}
+        unknown = sorted(set(overrides) - known)
+        if unknown:
+            raise ConfigurationError(f"method {self.name!r} has no option {', '.join(unknown)}; options are {', '.join(sorted(known))}")
+        return dataclasses.replace(self.presets[preset], **overrides)
