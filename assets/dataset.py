@@ -88,6 +88,9 @@ class Dataset(ABC):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def prepare(self) -> None:
+        """Make the folder, for datasets that are simulated rather than downloaded. Downloads are never touched."""
+
     @abstractmethod
     def files(self) -> list[Path]:
         """The files that make up the dataset, relative to the folder, sorted; only those that are there.
@@ -106,6 +109,10 @@ class Dataset(ABC):
         Raises:
             DatasetError: a table is missing, lacks a column or holds a value that cannot be read; names file and rows.
         """
+
+    def present(self, record_ids: list[str]) -> list[bool]:
+        """Which records have their signal files, at the dataset's own rate; a download may be partial."""
+        return [True] * len(record_ids)
 
     @abstractmethod
     def read(self, record_id: str, fs_hz: float | None = None) -> Record:

@@ -127,6 +127,11 @@ def data_version(manifest: Mapping[str, Any]) -> str:
     return digest({k: v for k, v in manifest.items() if k not in ("notes", "figures")})
 
 
+def identify(code_version: str, config: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
+    """The folder name of the output that these inputs lead to."""
+    return digest({"code_version": code_version, "config": dict(config), "upstream": dict(upstream)})[:16]
+
+
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as stream:
@@ -215,9 +220,9 @@ class Workspace:
             OutputError: the disk is full. Nothing is left behind and the old output stays.
         """
         inputs = {"code_version": code_version, "config": dict(config or {}), "upstream": dict(upstream or {})}
-        identity = digest(inputs)[:16]
+        identity = identify(**inputs)
         home = self.folder(key)
-        with locked(home / ".lock"):
+        with locked(home / f".lock-{identity}"):
             final = home / identity
             reused = _is_whole(final)
             if not reused:
@@ -225,13 +230,20 @@ class Workspace:
             write_atomic(home / "CURRENT", identity)
             return self._load(key, final, reused=reused)
 
+    def run_folder(self, key: Key, identity: str) -> Path:
+        """Where the training job behind an output keeps checkpoints until the output is published.
+
+        It depends on what is asked, never on who asks, so a retry or a restarted orchestrator finds the job again.
+        """
+        return self.root / "runs" / key.path / identity
+
     def _build(
         self, key: Key, home: Path, final: Path, build: Callable[[Path], Built], inputs: dict[str, Any], access: Access
     ) -> None:
-        for leftover in home.glob(".building-*"):  # we hold the lock: whoever wrote these is dead
-            shutil.rmtree(leftover)
         temporary = home / f".building-{final.name}"
         try:
+            if temporary.exists():  # we hold the lock: whoever wrote it is dead
+                shutil.rmtree(temporary)
             temporary.mkdir(parents=True)
             built = build(temporary)
             manifest = {

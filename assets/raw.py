@@ -1,0 +1,111 @@
+"""Stage raw: what a dataset consists of, with checksums. The files themselves stay where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from assets.dataset import Dataset
+from assets.materialize import WorkspaceResource, asset_key, explained, result
+from assets.outputs import Built, Key, Workspace, sha256_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CODE_VERSION = "1"
+
+
+def raw_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
+    """The asset `raw/<dataset>`."""
+
+    @dg.asset(
+        key=asset_key("raw", dataset.name),
+        group_name="data",
+        code_version=f"{CODE_VERSION}.{dataset.version}",
+        kinds={"wfdb"},
+        tags={"access": str(dataset.access)},
+        metadata={"licence": dataset.source.licence, "homepage": dataset.source.homepage, "citation": dataset.source.citation},
+        description=f"{dataset.source.title} {dataset.source.version} as it lies on disk: every file with its SHA-256, and the table of records.",
+    )
+    def raw(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult[Any]:
+        with explained():
+            settings = workspace.settings
+            source = dataset(settings.dataset_folder(dataset.name))
+            source.prepare()
+            output = make_raw(workspace.workspace, source, context.log.info)
+            present = output.facts["n_present"]
+            absent = output.facts["n_records"] - present
+            return result(
+                context, output, settings,
+                {"source": dg.MetadataValue.path(str(source.folder)), "records": present, "records_absent": absent, "files": output.facts["n_files"], "bytes": output.facts["n_bytes"]},
+            )  # fmt: skip
+
+    return raw
+
+
+def make_raw(workspace: Workspace, dataset: Dataset, log: Callable[[str], None]) -> Any:
+    """Checksum a dataset's files and publish their list with the table of records."""
+    files = checksum(dataset, workspace.root / "cache" / "checksums" / f"{dataset.name}.json", log)
+
+    def build(folder: Path) -> Built:
+        records = dataset.records()
+        records["present"] = dataset.present(records["record_id"].tolist())
+        files.to_parquet(folder / "files.parquet", index=False)
+        records.to_parquet(folder / "records.parquet", index=False)
+        facts = {
+            "dataset": dataset.name,
+            "version": dataset.source.version,
+            "n_files": len(files),
+            "n_bytes": int(files["bytes"].sum()),
+            "n_records": len(records),
+            "n_present": int(records["present"].sum()),
+        }
+        log(f"{dataset.name}: {facts['n_present']} of {facts['n_records']} records are there")
+        return Built(rows=len(records), facts=facts)
+
+    listing = [f"{p}:{s}" for p, s in zip(files["path"], files["sha256"], strict=True)]
+    return workspace.publish(
+        Key(("raw", dataset.name)),
+        build,
+        code_version=f"{CODE_VERSION}.{dataset.version}",
+        access=dataset.access,
+        config={"files": _digest(listing)},
+    )
+
+
+def checksum(dataset: Dataset, cache: Path, log: Callable[[str], None]) -> pd.DataFrame:
+    """SHA-256 of every file; a file whose size and modification time are as last time is not read again."""
+    import json
+    import time
+
+    import pandas as pd
+
+    from assets.outputs import write_atomic
+
+    known: Mapping[str, list[Any]] = json.loads(cache.read_text()) if cache.exists() else {}
+    rows: list[tuple[str, int, str]] = []
+    entries: dict[str, list[Any]] = {}
+    paths = dataset.files()
+    told = time.monotonic()
+    for number, path in enumerate(paths):
+        status = (dataset.folder / path).stat()
+        stamp = [str(dataset.folder), status.st_size, status.st_mtime_ns]
+        name = path.as_posix()
+        sha256 = known[name][3] if name in known and known[name][:3] == stamp else sha256_file(dataset.folder / path)
+        entries[name] = [*stamp, sha256]
+        rows.append((name, status.st_size, sha256))
+        if time.monotonic() - told > 5:
+            told = time.monotonic()
+            log(f"{dataset.name}: {number + 1} of {len(paths)} files checksummed")
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(cache, json.dumps(entries))
+    return pd.DataFrame(rows, columns=["path", "bytes", "sha256"])
+
+
+def _digest(lines: list[str]) -> str:
+    import hashlib
+
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

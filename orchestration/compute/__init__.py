@@ -1,0 +1,1 @@
+"""Back ends of the resource `compute`, one module each."""
