@@ -1,0 +1,46 @@
+"""Writes WFDB records in format 16, for imitations of datasets and for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+INVALID = -32768
+"""The count that marks a missing sample in format 16."""
+
+
+def write_record(
+    folder: Path, name: str, signal_uV_LT: NDArray[Any], leads: Sequence[str], fs_hz: float, gain_per_mV: float = 1000.0
+) -> None:
+    """Write `<name>.hea` and `<name>.dat` with first values and checksums.
+
+    Args:
+        folder: made when it is not there.
+        signal_uV_LT: microvolts, shape (leads, samples); a sample that is not finite is written as missing.
+        gain_per_mV: counts per millivolt; samples are rounded to the nearest count.
+
+    Raises:
+        ValueError: the shape does not fit `leads`, or an amplitude does not fit in 16 bits.
+    """
+    counts_LT = np.rint(np.asarray(signal_uV_LT, np.float64) * (gain_per_mV / 1000.0))
+    if counts_LT.ndim != 2 or counts_LT.shape[0] != len(leads):
+        raise ValueError(f"{name}: a signal of shape {counts_LT.shape} does not fit {len(leads)} leads")
+    counts_LT[~np.isfinite(counts_LT)] = INVALID
+    if counts_LT.size and (counts_LT.min() < INVALID or counts_LT.max() > 32767):
+        raise ValueError(f"{name}: an amplitude does not fit in 16 bits at {gain_per_mV:g} counts per mV")
+    counts_TL = np.ascontiguousarray(counts_LT.T.astype("<i2"))
+    # A WFDB checksum is the sum of a lead's samples in signed 16-bit arithmetic.
+    checksums = counts_TL.sum(axis=0, dtype=np.int64).astype(np.int16)
+    lines = [f"{name} {len(leads)} {fs_hz:g} {counts_TL.shape[0]}"]
+    for i, lead in enumerate(leads):
+        first = counts_TL[0, i] if counts_TL.shape[0] else 0
+        lines.append(f"{name}.dat 16 {gain_per_mV}(0)/mV 16 0 {first} {checksums[i]} 0 {lead}")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.hea").write_text("\n".join(lines) + "\n")
+    (folder / f"{name}.dat").write_bytes(counts_TL.tobytes())
