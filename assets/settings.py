@@ -7,13 +7,15 @@
     mlflow_tracking_uri: sqlite:///.../mlflow.db
     key_prefix: []               # put before every asset key and registered model name
     weights:                     # local weight files, by the name a method asks for
-      medcpt: /models/MedCPT-Query-Encoder
+      medcpt: {path: /models/MedCPT-Query-Encoder, licence: public domain, access: open}
     prompts:                     # further prompt sets (JSON: class code -> prompt), evaluated as rows of their own
-      merl_published: /papers/merl/CKEPE_prompt.json
+      merl_published: {path: /papers/merl/CKEPE_prompt.json, licence: MIT, access: open}
     destinations:                # strictest class of data that each may receive when it is not on this machine
       mlflow: open
       dvc: open
       dagster: open
+
+Weights and prompts whose class is not declared count as private.
 
 EINTHOVEN_HOME moves the workspace (default: `data/` beside this package's project), EINTHOVEN_DATASET_<NAME> one dataset.
 """
@@ -37,6 +39,15 @@ DESTINATIONS = ("mlflow", "dvc", "dagster")
 
 
 @dataclass(frozen=True)
+class Supplied:
+    """A file or folder that the site supplies, with the terms under which it may be used."""
+
+    path: Path
+    access: Access = Access.PRIVATE
+    licence: str = "not declared"
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings in force. Read with `load()`."""
 
@@ -44,8 +55,8 @@ class Settings:
     datasets: Mapping[str, Path] = field(default_factory=dict)
     mlflow_tracking_uri: str = ""
     key_prefix: tuple[str, ...] = ()
-    weights: Mapping[str, Path] = field(default_factory=dict)
-    prompts: Mapping[str, Path] = field(default_factory=dict)
+    weights: Mapping[str, Supplied] = field(default_factory=dict)
+    prompts: Mapping[str, Supplied] = field(default_factory=dict)
     destinations: Mapping[str, Access] = field(default_factory=dict)
 
     @property
@@ -112,7 +123,18 @@ def _parse(home: Path, path: Path, raw: Any) -> Settings:
         datasets={k: Path(v).expanduser() for k, v in (raw.get("datasets") or {}).items()},
         mlflow_tracking_uri=raw.get("mlflow_tracking_uri") or "",
         key_prefix=(prefix,) if isinstance(prefix, str) else tuple(prefix),
-        weights={k: Path(v).expanduser() for k, v in (raw.get("weights") or {}).items()},
-        prompts={k: Path(v).expanduser() for k, v in (raw.get("prompts") or {}).items()},
+        weights={k: _supplied(path, f"weights.{k}", v) for k, v in (raw.get("weights") or {}).items()},
+        prompts={k: _supplied(path, f"prompts.{k}", v) for k, v in (raw.get("prompts") or {}).items()},
         destinations=limits,
     )
+
+
+def _supplied(settings_file: Path, entry: str, raw: Any) -> Supplied:
+    fields = {"path": raw} if isinstance(raw, str) else raw
+    if not isinstance(fields, dict) or "path" not in fields or set(fields) - {"path", "access", "licence"}:
+        raise ConfigurationError(f"{settings_file}: {entry} must be a path, or a mapping of path, access and licence")
+    try:
+        access = Access(fields.get("access", Access.PRIVATE))
+    except ValueError as error:
+        raise ConfigurationError(f"{settings_file}: {entry}: {error}; classes are {', '.join(Access)}") from error
+    return Supplied(Path(fields["path"]).expanduser(), access, str(fields.get("licence", "not declared")))

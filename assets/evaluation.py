@@ -1,0 +1,139 @@
+"""Stage evaluation: prediction tables first, then every metric from them, with patient bootstrap."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from assets.access import strictest
+from assets.compute import Compute, collect, run_job
+from assets.dataset import Dataset, get_dataset
+from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
+from assets.outputs import Built, Key, Output, Workspace, identify
+from assets.settings import Settings
+from assets.training import dataset_deps, datasets_for, job_base, mapped, partitions_for, tasks_for
+from models.registry import get_spec
+from models.spec import MethodSpec
+
+CODE_VERSION = "1"
+
+
+def evaluation_asset(method: str) -> dg.AssetsDefinition:
+    """The asset `evaluation/<method>`, partitioned by dataset."""
+    spec = get_spec(method)
+    datasets = datasets_for(spec)
+    upstream = [(asset_key("encoder", method), [d.name for d in datasets])]
+    upstream += [(asset_key("head", method, t), [d.name for d in datasets if t in d.task_names]) for t in spec.tasks]
+    zero_shot = "zero_shot" in spec.protocols
+
+    @dg.asset(
+        key=asset_key("evaluation", method),
+        deps=[*mapped(upstream), *(dataset_deps(spec, "cleaned") if zero_shot else []), *([asset_key("prompts")] if zero_shot else [])],
+        partitions_def=partitions_for(spec),
+        group_name=method,
+        code_version=f"{CODE_VERSION}.{spec.version}",
+        kinds={"parquet"},
+        description=f"{spec.title} judged on the test folds, beside its random-initialised twin: {', '.join(spec.protocols)}.",
+    )
+    def evaluation(context: dg.AssetExecutionContext, workspace: WorkspaceResource, compute: dg.ResourceParam[Compute]) -> dg.MaterializeResult[Any]:
+        with explained():
+            settings = workspace.settings
+            output = make_evaluation(context, settings, compute, spec, context.partition_key)
+            return result(context, output, settings, {"tables": output.facts["tables"], "metrics": dg.MetadataValue.md(summary(output))})
+
+    return evaluation
+
+
+def make_evaluation(context: dg.AssetExecutionContext, settings: Settings, compute: Compute, spec: MethodSpec, dataset_name: str) -> Output:
+    """Gather prediction tables, make the zero-shot ones, and compute the metrics of all of them."""
+    workspace, dataset = Workspace(settings.home), get_dataset(dataset_name)
+    tasks = tasks_for(spec, dataset)
+    key, encoder_key = Key(("evaluation", spec.name), dataset_name), Key(("encoder", spec.name), dataset_name)
+    head_keys = [Key(("head", spec.name, t), dataset_name) for t in tasks]
+    upstream = require(workspace, encoder_key, *head_keys)
+    encoder = upstream[str(encoder_key)]
+    for head in (upstream[str(k)] for k in head_keys):
+        _require_same_encoder(head, encoder)
+    if "zero_shot" in spec.protocols:
+        store_key = Key(("cleaned", dataset_name), encoder.facts["config"]["recipe"])
+        upstream |= require(workspace, store_key, Key(("prompts",)), *(Key(("labels", dataset_name), t) for t in tasks))
+    inputs: dict[str, Any] = {"code_version": f"{CODE_VERSION}.{spec.version}", "config": {}, "upstream": versions(upstream)}
+    run_folder = workspace.run_folder(key, identify(**inputs))
+
+    def build(folder: Path) -> Built:
+        for head_key in head_keys:
+            shutil.copytree(upstream[str(head_key)].folder / "predictions", folder / "predictions", dirs_exist_ok=True)
+        if "zero_shot" in spec.protocols:
+            run_job(context, compute, _zero_shot_job(spec, dataset, encoder, upstream, tasks, run_folder))
+            collect(run_folder, folder / "zero_shot", "predictions")
+            shutil.copytree(folder / "zero_shot" / "predictions", folder / "predictions", dirs_exist_ok=True)
+            shutil.rmtree(folder / "zero_shot")
+        context.log.info("computing metrics with patient bootstrap")
+        return score(folder, dataset)
+
+    output = workspace.publish(key, build, access=strictest(o.access for o in upstream.values()), **inputs)
+    shutil.rmtree(run_folder, ignore_errors=True)
+    return output
+
+
+def score(folder: Path, dataset: Dataset | type[Dataset]) -> Built:
+    """Compute the rows of metrics.parquet from all prediction tables of a folder."""
+    import pandas as pd
+
+    from assets.scoring import compare_arms, score_table
+    from models.predictions import read_predictions
+
+    tables = [read_predictions(p) for p in sorted((folder / "predictions").glob("*.parquet"))]
+    rows: list[dict[str, Any]] = []
+    for table in tables:
+        rows += score_table(table, dataset.split.validation, dataset.split.test)
+    rows += compare_arms(tables, dataset.split.test)
+    pd.DataFrame(rows).to_parquet(folder / "metrics.parquet", index=False)
+    _draw(folder, tables, dataset.split.test)
+    return Built(rows=len(rows), facts={"tables": len(tables)})
+
+
+def _draw(folder: Path, tables: list[Any], test_folds: tuple[int, ...]) -> None:
+    from assets.plots import roc_figure
+
+    zero_shot = [t for t in tables if t.origin.protocol == "zero_shot" and t.origin.arm == "pretrained"]
+    if zero_shot:
+        (folder / "figures").mkdir(exist_ok=True)
+        roc_figure(folder / "figures" / "roc_zero_shot.png", zero_shot[0].folds(test_folds))
+
+
+def _zero_shot_job(
+    spec: MethodSpec, dataset: type[Dataset], encoder: Output, upstream: dict[str, Output], tasks: list[str], run_folder: Path
+) -> dict[str, Any]:
+    prompts = upstream["prompts"]
+    return job_base("zero_shot", spec, dataset, encoder.facts["preset"], encoder.facts["seed"], run_folder) | {
+        "bundle": str(encoder.path("bundle")),
+        "random_init": str(encoder.path("random_init")),
+        "store": str(upstream[str(Key(("cleaned", dataset.name), encoder.facts["config"]["recipe"]))].folder),
+        "labels": {t: str(upstream[str(Key(("labels", dataset.name), t))].path("labels.parquet")) for t in tasks},
+        "prompts": {name: str(prompts.path(f"{name}.json")) for name in prompts.facts["sets"]},
+    }
+
+
+def _require_same_encoder(head: Output, encoder: Output) -> None:
+    from assets.outputs import OutputError
+
+    trained_on = head.manifest["upstream"].get(str(encoder.key))
+    if trained_on != encoder.data_version:
+        raise OutputError(f"{head.key} was trained on another version of {encoder.key}; materialise {head.key} again before its evaluation")
+
+
+def summary(output: Output) -> str:
+    """The headline metrics as a Markdown table."""
+    import pandas as pd
+
+    table = pd.read_parquet(output.path("metrics.parquet"))
+    table = table[table["metric"] == "macro_auroc"].sort_values(["task", "protocol", "fraction", "prompts", "arm"])
+    lines = ["| task | protocol | labels | prompts | encoder | macro AUROC | 95 % interval |", "|---|---|---|---|---|---|---|"]
+    for row in table.itertuples():
+        share = "" if pd.isna(row.fraction) else f"{row.fraction:.0%}"
+        lines.append(f"| {row.task} | {row.protocol} | {share} | {row.prompts} | {row.arm} | {row.value:.3f} | {row.low:.3f} to {row.high:.3f} |")
+    return "\n".join(lines)

@@ -1,0 +1,62 @@
+"""Stage labels: one table a task, records by classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from assets.dataset import Dataset
+from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
+from assets.outputs import Built, Key, Output, Workspace
+
+CODE_VERSION = "1"
+
+
+def labels_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
+    """The asset `labels/<dataset>`, partitioned by task."""
+
+    @dg.asset(
+        key=asset_key("labels", dataset.name),
+        deps=[asset_key("raw", dataset.name)],
+        partitions_def=dg.StaticPartitionsDefinition(list(dataset.task_names)),
+        group_name="data",
+        code_version=f"{CODE_VERSION}.{dataset.version}",
+        kinds={"parquet"},
+        tags={"access": str(dataset.access)},
+        description=f"Label tables of {dataset.source.title}, one a task; records without a label of the task are left out.",
+    )
+    def labels(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult[Any]:
+        with explained():
+            settings = workspace.settings
+            output = make_labels(workspace.workspace, dataset(settings.dataset_folder(dataset.name)), context.partition_key)
+            facts = output.facts
+            rows = "\n".join(f"| {c} | {facts['class_names'][c]} | {facts['positives'][c]} |" for c in facts["classes"])
+            return result(
+                context, output, settings, {"classes": len(facts["classes"]), "positives": dg.MetadataValue.md(f"| class | name | records |\n|---|---|---|\n{rows}")}
+            )
+
+    return labels
+
+
+def make_labels(workspace: Workspace, dataset: Dataset, task_name: str) -> Output:
+    """Publish the label table of a task."""
+    upstream = require(workspace, Key(("raw", dataset.name)))
+    task = dataset.task(task_name)
+
+    def build(folder: Path) -> Built:
+        table = dataset.labels(task_name)
+        table.to_parquet(folder / "labels.parquet", index=False)
+        positives = {c: int(table[c].sum()) for c in task.classes}
+        facts = {"dataset": dataset.name, "task": task_name, "classes": list(task.classes), "class_names": dict(task.class_names), "positives": positives}
+        return Built(rows=len(table), facts=facts)
+
+    return workspace.publish(
+        Key(("labels", dataset.name), task_name),
+        build,
+        code_version=f"{CODE_VERSION}.{dataset.version}",
+        access=dataset.access,
+        config={"task": task_name, "classes": list(task.classes)},
+        upstream=versions(upstream),
+    )

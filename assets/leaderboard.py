@@ -1,0 +1,73 @@
+"""Stage leaderboard: all evaluations in one table, beside published numbers and both baselines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from assets.access import strictest
+from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
+from assets.outputs import Built, Key, Output, OutputError, Workspace
+from assets.training import datasets_for
+from models.registry import get_spec, list_methods
+
+CODE_VERSION = "1"
+KEY = Key(("leaderboard",))
+
+
+def leaderboard_asset() -> dg.AssetsDefinition:
+    """The asset `leaderboard`. It follows its evaluations by itself where the daemon runs."""
+
+    @dg.asset(
+        key=asset_key("leaderboard"),
+        deps=[asset_key("evaluation", m) for m in list_methods()],
+        group_name="results",
+        code_version=CODE_VERSION,
+        kinds={"parquet"},
+        description="Methods x tasks x protocols: ours with intervals, published numbers, random-initialised and supervised baselines.",
+    )
+    def leaderboard(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult[Any]:
+        with explained():
+            settings = workspace.settings
+            output = make_leaderboard(workspace.workspace)
+            return result(context, output, settings, {"leaderboard": dg.MetadataValue.md(output.path("leaderboard.md").read_text())})
+
+    return leaderboard
+
+
+def evaluation_keys(workspace: Workspace) -> list[Key]:
+    """The evaluations that exist."""
+    keys = [Key(("evaluation", m), d.name) for m in list_methods() for d in datasets_for(get_spec(m))]
+    return [k for k in keys if workspace.current(k) is not None]
+
+
+def make_leaderboard(workspace: Workspace) -> Output:
+    """Build the table from every evaluation that exists; one that failed its checks stops it.
+
+    Raises:
+        OutputError: nothing has been evaluated.
+    """
+    keys = evaluation_keys(workspace)
+    if not keys:
+        raise OutputError("there is no evaluation yet; run a method first, for example `einthoven run merl`")
+    upstream = require(workspace, *keys)
+
+    def build(folder: Path) -> Built:
+        import pandas as pd
+
+        from assets.leaderboard_table import build_leaderboard, to_markdown
+        from assets.plots import leaderboard_figure
+
+        frames = [pd.read_parquet(o.path("metrics.parquet")).assign(data_version=o.data_version) for o in upstream.values()]
+        table = build_leaderboard(pd.concat(frames, ignore_index=True), [get_spec(m) for m in list_methods()])
+        table.to_parquet(folder / "leaderboard.parquet", index=False)
+        (folder / "leaderboard.md").write_text(to_markdown(table))
+        (folder / "figures").mkdir()
+        leaderboard_figure(folder / "figures" / "leaderboard.png", table)
+        return Built(rows=len(table), facts={"evaluations": sorted(upstream)})
+
+    return workspace.publish(
+        KEY, build, code_version=CODE_VERSION, access=strictest(o.access for o in upstream.values()), upstream=versions(upstream)
+    )

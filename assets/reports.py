@@ -1,0 +1,82 @@
+"""Stage reports: the text that belongs to each record, normalised, in its own language or in English."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import dagster as dg
+
+from assets.dataset import Dataset
+from assets.materialize import WorkspaceResource, asset_key, explained, require, result, shows_content, versions
+from assets.outputs import Built, Key, Output, Workspace
+
+CODE_VERSION = "1"
+REPORT_FORMS: tuple[Literal["original", "english"], ...] = ("original", "english")
+
+
+def reports_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
+    """The asset `reports/<dataset>`, partitioned by form: the original language, or English by our term table."""
+
+    @dg.asset(
+        key=asset_key("reports", dataset.name),
+        deps=[asset_key("raw", dataset.name)],
+        partitions_def=dg.StaticPartitionsDefinition(list(REPORT_FORMS)),
+        group_name="data",
+        code_version=f"{CODE_VERSION}.{dataset.version}",
+        kinds={"parquet"},
+        tags={"access": str(dataset.access)},
+        description=f"Reports of {dataset.source.title}: text, language and source of each; templates from labels only in training folds.",
+    )
+    def reports(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult[Any]:
+        with explained():
+            settings = workspace.settings
+            form = REPORT_FORMS[REPORT_FORMS.index(context.partition_key)]  # type: ignore[arg-type]
+            output = make_reports(workspace.workspace, dataset(settings.dataset_folder(dataset.name)), form)
+            extra: dict[str, Any] = {"languages": output.facts["languages"], "sources": output.facts["sources"], "empty": output.facts["n_empty"]}
+            if shows_content(context.instance, settings, output):
+                extra["first_reports"] = dg.MetadataValue.md(_sample(output))
+            return result(context, output, settings, extra)
+
+    return reports
+
+
+def make_reports(workspace: Workspace, dataset: Dataset, form: Literal["original", "english"]) -> Output:
+    """Publish one row of text a record."""
+    raw = Key(("raw", dataset.name))
+    upstream = require(workspace, raw)
+
+    def build(folder: Path) -> Built:
+        import pandas as pd
+
+        from assets.text.reports import build_reports
+
+        records = pd.read_parquet(upstream[str(raw)].path("records.parquet"))
+        table = build_reports(dataset, form, records, templates=True)
+        table.to_parquet(folder / "reports.parquet", index=False)
+        facts = {
+            "form": form,
+            "n_empty": int((table["text"] == "").sum()),
+            "languages": {str(k): int(v) for k, v in table["language"].value_counts().items()},
+            "sources": {str(k): int(v) for k, v in table["source"].value_counts().items()},
+            "mean_coverage": round(float(table["coverage"].mean()), 6),
+        }
+        return Built(rows=len(table), facts=facts)
+
+    return workspace.publish(
+        Key(("reports", dataset.name), form),
+        build,
+        code_version=f"{CODE_VERSION}.{dataset.version}",
+        access=dataset.access,
+        config={"form": form},
+        upstream=versions(upstream),
+    )
+
+
+def _sample(output: Output, rows: int = 12) -> str:
+    import pandas as pd
+
+    table = pd.read_parquet(output.path("reports.parquet"), columns=["record_id", "language", "source", "original", "text"]).head(rows)
+    lines = ["| record | language | source | original | text |", "|---|---|---|---|---|"]
+    lines += ["| " + " | ".join(str(v).replace("|", "/").replace("\n", " ") for v in row) + " |" for row in table.itertuples(index=False)]
+    return "\n".join(lines)
