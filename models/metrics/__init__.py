@@ -1,0 +1,1 @@
+"""Metrics computed from scores and labels with numpy alone: no torch, no platform."""
