@@ -1,0 +1,64 @@
+"""Everything that Dagster knows: assembled from the registries of datasets and methods, with global policy applied."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from assets.cleaned import cleaned_asset
+from assets.dataset import get_dataset, list_datasets
+from assets.encoders import encoder_asset
+from assets.evaluation import evaluation_asset
+from assets.heads import head_asset
+from assets.labels import labels_asset
+from assets.leaderboard import leaderboard_asset
+from assets.materialize import WorkspaceResource, asset_key
+from assets.prompts import prompts_asset
+from assets.raw import raw_asset
+from assets.registry import registry_asset
+from assets.reports import reports_asset
+from assets.verdicts import BLOCKING
+from data_checks.dagster_checks import make_asset_checks
+from models.registry import get_spec, list_methods
+from orchestration.automation import AUTOMATION, SCHEDULES, SENSORS, with_policy
+from orchestration.compute.local import LocalCompute
+from orchestration.console import console_logger
+from orchestration.jobs import JOBS
+
+
+def _assets() -> list[dg.AssetsDefinition]:
+    found = [prompts_asset(), leaderboard_asset()]
+    for dataset in map(get_dataset, list_datasets()):
+        found += [raw_asset(dataset), cleaned_asset(dataset), labels_asset(dataset)]
+        if dataset.has_reports:
+            found.append(reports_asset(dataset))
+    for method in list_methods():
+        spec = get_spec(method)
+        found += [encoder_asset(method), *(head_asset(method, t) for t in spec.tasks), evaluation_asset(method)]
+        if not spec.baseline:
+            found.append(registry_asset(method))
+    return [with_policy(a) for a in found]
+
+
+def _checks(assets: list[dg.AssetsDefinition]) -> list[dg.AssetChecksDefinition]:
+    prefix = len(asset_key("x").path) - 1
+    checks: list[dg.AssetChecksDefinition] = []
+    for asset in assets:
+        parts = tuple(asset.key.path[prefix:])
+        if parts[0] in BLOCKING:
+            checks += make_asset_checks(parts, asset.partitions_def, asset.key)
+    return checks
+
+
+_ASSETS = _assets()
+
+defs = dg.Definitions(
+    assets=_ASSETS,
+    asset_checks=_checks(_ASSETS),
+    jobs=JOBS,
+    schedules=SCHEDULES,
+    sensors=[*SENSORS, AUTOMATION],
+    resources={"workspace": WorkspaceResource(), "compute": LocalCompute()},
+    executor=dg.in_process_executor,
+    loggers={"console": console_logger},
+)
+
