@@ -72,7 +72,8 @@ def auroc_per_class(scores_NC: NDArray[Any], labels_NC: NDArray[Any]) -> FloatAr
     Raises:
         MetricError: shapes differ, a score is not finite, or a label is neither 0 nor 1.
     """
-    return weighted_auroc(scores_NC, labels_NC, np.ones((1, len(scores_NC)), np.int32))[0]
+    value_C: FloatArray = weighted_auroc(scores_NC, labels_NC, np.ones((1, len(scores_NC)), np.int32))[0]
+    return value_C
 
 
 def auprc_per_class(scores_NC: NDArray[Any], labels_NC: NDArray[Any]) -> FloatArray:
@@ -81,7 +82,8 @@ def auprc_per_class(scores_NC: NDArray[Any], labels_NC: NDArray[Any]) -> FloatAr
     Arguments, NaN and errors are those of `auroc_per_class`; a class without a negative is undefined here too, so that
     both macro means run over the same classes.
     """
-    return weighted_auprc(scores_NC, labels_NC, np.ones((1, len(scores_NC)), np.int32))[0]
+    value_C: FloatArray = weighted_auprc(scores_NC, labels_NC, np.ones((1, len(scores_NC)), np.int32))[0]
+    return value_C
 
 
 def macro_mean(values_C: FloatArray, undefined: Undefined = "raise", names: tuple[str, ...] = ()) -> Macro:
@@ -190,9 +192,7 @@ def _rank(scores_N: NDArray[Any], labels_N: NDArray[Any]) -> RankedClass:
     places = np.flatnonzero(labels_N[order] == 1)
     group = np.searchsorted(starts, places, side="right") - 1
     first, last = starts[group], ends[group]
-    return RankedClass(
-        order, order[places], first, last, np.searchsorted(places, first), np.searchsorted(places, last, side="right") - 1
-    )
+    return RankedClass(order, order[places], first, last, np.searchsorted(places, first), np.searchsorted(places, last, side="right") - 1)
 
 
 def _weigh(
