@@ -22,7 +22,10 @@ def write_record(
 
     Args:
         folder: made when it is not there.
+        name: of the record and its two files.
         signal_uV_LT: microvolts, shape (leads, samples); a sample that is not finite is written as missing.
+        leads: one name a row of the signal.
+        fs_hz: sampling rate.
         gain_per_mV: counts per millivolt; samples are rounded to the nearest count.
 
     Raises:
