@@ -11,7 +11,7 @@ setup: $(SETUP)
 $(SETUP): pyproject.toml constraints.txt
 	@echo "setting up $(VENV): a few minutes, once"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@$(BIN)/pip install --disable-pip-version-check -e '.[dev]' -c constraints.txt
 	@$(BIN)/einthoven setup
 	@touch $@
 

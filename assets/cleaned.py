@@ -38,7 +38,10 @@ def cleaned_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
             output = make_cleaned(workspace.workspace, source, context.partition_key, context.log.info)
             facts = output.facts
             return result(
-                context, output, settings, {"quarantined": facts["n_quarantined"], "absent": facts["n_absent"], "shards": len(facts["shards"])}
+                context,
+                output,
+                settings,
+                {"quarantined": facts["n_quarantined"], "absent": facts["n_absent"], "shards": len(facts["shards"])},
             )
 
     return cleaned
@@ -91,4 +94,10 @@ def _draw(folder: Path, built: Built, dataset: Dataset) -> None:
     counts_LT = np.load(folder / shard["file"], mmap_mode="r")[0]
     signal_LT = counts_LT * np.array([[scales[c]] for c in shard["channels"]], np.float32)
     (folder / "figures").mkdir()
-    ecg_figure(folder / "figures" / "ecg.png", signal_LT, tuple(shard["channels"]), shard["fs_hz"], f"{dataset.source.title}: first record of the store")
+    ecg_figure(
+        folder / "figures" / "ecg.png",
+        signal_LT,
+        tuple(shard["channels"]),
+        shard["fs_hz"],
+        f"{dataset.source.title}: first record of the store",
+    )

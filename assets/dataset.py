@@ -90,7 +90,7 @@ class Dataset(ABC):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most datasets have nothing to do here
         """Make the folder, for datasets that are simulated rather than downloaded. Downloads are never touched."""
 
     @abstractmethod
@@ -160,7 +160,9 @@ def _classes() -> dict[str, type[Dataset]]:
         for value in vars(module).values():
             if isinstance(value, type) and issubclass(value, Dataset) and value.__module__ == module_name:
                 if value.name in found:
-                    raise ConfigurationError(f"two datasets are called {value.name!r}: {found[value.name].__module__} and {module_name}; rename one")
+                    raise ConfigurationError(
+                        f"two datasets are called {value.name!r}: {found[value.name].__module__} and {module_name}; rename one"
+                    )
                 found[value.name] = value
     return found
 

@@ -56,7 +56,14 @@ def encoder_asset(method: str) -> dg.AssetsDefinition:
 
 
 def make_encoder(
-    context: dg.AssetExecutionContext, settings: Settings, compute: Compute, spec: MethodSpec, dataset_name: str, preset: str, seed: int, options: Any
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    compute: Compute,
+    spec: MethodSpec,
+    dataset_name: str,
+    preset: str,
+    seed: int,
+    options: Any,
 ) -> Output:
     """Train an encoder, or find that this configuration was trained on this data before."""
     workspace, dataset = Workspace(settings.home), get_dataset(dataset_name)
@@ -78,7 +85,12 @@ def make_encoder(
             "store": str(upstream[str(keys[0])].folder),
             "reports": str(upstream[str(keys[1])].path("reports.parquet")) if len(keys) > 1 else None,
             "text_weights": weights["path"],
-            "card": {"dataset": dataset_name, "access": str(access), "data_versions": inputs["upstream"], "code_version": inputs["code_version"]},
+            "card": {
+                "dataset": dataset_name,
+                "access": str(access),
+                "data_versions": inputs["upstream"],
+                "code_version": inputs["code_version"],
+            },
         }
         done = run_job(context, compute, job)
         collect(run_folder, folder, "bundle", "random_init", "metrics.jsonl")
@@ -88,7 +100,14 @@ def make_encoder(
 
             (folder / "figures").mkdir()
             loss_figure(folder / "figures" / "loss.png", rows, f"{spec.title} on {dataset.source.title}, preset {preset}")
-        facts = {"method": spec.name, "preset": preset, "seed": seed, "config": plain(options), "steps": done["steps"], "parameters": done["parameters"]}
+        facts = {
+            "method": spec.name,
+            "preset": preset,
+            "seed": seed,
+            "config": plain(options),
+            "steps": done["steps"],
+            "parameters": done["parameters"],
+        }
         return Built(rows=done["records"], facts=facts | {"final": done["final"]}, notes={"timing": done["timing"]})
 
     output = workspace.publish(key, build, access=access, **inputs)
@@ -137,7 +156,11 @@ def track(settings: Settings, spec: MethodSpec, output: Output) -> str:
         dataset_inputs=[(name, version, dataset) for name, version in upstream.items()],
         bundle=output.path("bundle"),
         access=output.access,
-        tags={"einthoven.data_version": output.data_version, "einthoven.code_version": output.manifest["code_version"], "einthoven.asset": str(output.key)},
+        tags={
+            "einthoven.data_version": output.data_version,
+            "einthoven.code_version": output.manifest["code_version"],
+            "einthoven.asset": str(output.key),
+        },
     )
     marker.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(marker, json.dumps({"run_id": run.run_id, "artifact_uri": run.artifact_uri, "logged_artifacts": run.logged_artifacts}))

@@ -38,7 +38,9 @@ def evaluation_asset(method: str) -> dg.AssetsDefinition:
         kinds={"parquet"},
         description=f"{spec.title} judged on the test folds, beside its random-initialised twin: {', '.join(spec.protocols)}.",
     )
-    def evaluation(context: dg.AssetExecutionContext, workspace: WorkspaceResource, compute: dg.ResourceParam[Compute]) -> dg.MaterializeResult[Any]:
+    def evaluation(
+        context: dg.AssetExecutionContext, workspace: WorkspaceResource, compute: dg.ResourceParam[Compute]
+    ) -> dg.MaterializeResult[Any]:
         with explained():
             settings = workspace.settings
             output = make_evaluation(context, settings, compute, spec, context.partition_key)
@@ -135,5 +137,7 @@ def summary(output: Output) -> str:
     lines = ["| task | protocol | labels | prompts | encoder | macro AUROC | 95 % interval |", "|---|---|---|---|---|---|---|"]
     for row in table.itertuples():
         share = "" if pd.isna(row.fraction) else f"{row.fraction:.0%}"
-        lines.append(f"| {row.task} | {row.protocol} | {share} | {row.prompts} | {row.arm} | {row.value:.3f} | {row.low:.3f} to {row.high:.3f} |")
+        lines.append(
+            f"| {row.task} | {row.protocol} | {share} | {row.prompts} | {row.arm} | {row.value:.3f} | {row.low:.3f} to {row.high:.3f} |"
+        )
     return "\n".join(lines)

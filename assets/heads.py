@@ -36,7 +36,9 @@ def head_asset(method: str, task: str) -> dg.AssetsDefinition:
         kinds={"pytorch"},
         description=f"Heads for task {task!r} on {spec.title}: {', '.join(p for p in spec.protocols if p in TRAINED_PROTOCOLS)}.",
     )
-    def head(context: dg.AssetExecutionContext, workspace: WorkspaceResource, compute: dg.ResourceParam[Compute]) -> dg.MaterializeResult[Any]:
+    def head(
+        context: dg.AssetExecutionContext, workspace: WorkspaceResource, compute: dg.ResourceParam[Compute]
+    ) -> dg.MaterializeResult[Any]:
         with explained():
             settings = workspace.settings
             output = make_head(context, settings, compute, spec, task, context.partition_key)
@@ -45,7 +47,9 @@ def head_asset(method: str, task: str) -> dg.AssetsDefinition:
     return head
 
 
-def make_head(context: dg.AssetExecutionContext, settings: Settings, compute: Compute, spec: MethodSpec, task: str, dataset_name: str) -> Output:
+def make_head(
+    context: dg.AssetExecutionContext, settings: Settings, compute: Compute, spec: MethodSpec, task: str, dataset_name: str
+) -> Output:
     """Train the heads of a task and keep their predictions; a task that the dataset does not have gives no tables."""
     workspace, dataset = Workspace(settings.home), get_dataset(dataset_name)
     key = Key(("head", spec.name, task), dataset_name)
@@ -59,7 +63,11 @@ def make_head(context: dg.AssetExecutionContext, settings: Settings, compute: Co
     encoder = require(workspace, encoder_key)[str(encoder_key)]
     store_key, labels_key = Key(("cleaned", dataset_name), encoder.facts["config"]["recipe"]), Key(("labels", dataset_name), task)
     upstream = {str(encoder_key): encoder} | require(workspace, store_key, labels_key)
-    inputs: dict[str, Any] = {"code_version": code_version, "upstream": versions(upstream), "config": {"fractions": list(spec.label_fractions)}}
+    inputs: dict[str, Any] = {
+        "code_version": code_version,
+        "upstream": versions(upstream),
+        "config": {"fractions": list(spec.label_fractions)},
+    }
     run_folder = workspace.run_folder(key, identify(**inputs))
 
     def build(folder: Path) -> Built:

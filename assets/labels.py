@@ -34,7 +34,10 @@ def labels_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
             facts = output.facts
             rows = "\n".join(f"| {c} | {facts['class_names'][c]} | {facts['positives'][c]} |" for c in facts["classes"])
             return result(
-                context, output, settings, {"classes": len(facts["classes"]), "positives": dg.MetadataValue.md(f"| class | name | records |\n|---|---|---|\n{rows}")}
+                context,
+                output,
+                settings,
+                {"classes": len(facts["classes"]), "positives": dg.MetadataValue.md(f"| class | name | records |\n|---|---|---|\n{rows}")},
             )
 
     return labels
@@ -49,7 +52,13 @@ def make_labels(workspace: Workspace, dataset: Dataset, task_name: str) -> Outpu
         table = dataset.labels(task_name)
         table.to_parquet(folder / "labels.parquet", index=False)
         positives = {c: int(table[c].sum()) for c in task.classes}
-        facts = {"dataset": dataset.name, "task": task_name, "classes": list(task.classes), "class_names": dict(task.class_names), "positives": positives}
+        facts = {
+            "dataset": dataset.name,
+            "task": task_name,
+            "classes": list(task.classes),
+            "class_names": dict(task.class_names),
+            "positives": positives,
+        }
         return Built(rows=len(table), facts=facts)
 
     return workspace.publish(

@@ -82,8 +82,12 @@ def result(
         for figure in sorted((output.folder / "figures").glob("*.png")):
             metadata[figure.stem] = picture(figure)
     else:
-        metadata["pictures"] = f"not shown: the data is {output.access} and Dagster's storage is configured for {settings.limit('dagster')} data"
-    context.log.info("%s: %s rows, data version %s%s", output.key, output.rows, output.data_version[:12], ", unchanged" if output.reused else "")
+        metadata["pictures"] = (
+            f"not shown: the data is {output.access} and Dagster's storage is configured for {settings.limit('dagster')} data"
+        )
+    context.log.info(
+        "%s: %s rows, data version %s%s", output.key, output.rows, output.data_version[:12], ", unchanged" if output.reused else ""
+    )
     return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(output.data_version))
 
 

@@ -213,8 +213,10 @@ class Workspace:
             key: address.
             build: writes files into the folder it is given (it may make subfolders) and returns what it wrote. Files
                 below `figures/` are kept but do not enter the data version.
-            code_version, config, upstream: everything the content depends on; they form the identity.
+            code_version: of the code that builds; part of the identity, as are the next two.
             access: class of the output, already joined over its inputs.
+            config: what was asked.
+            upstream: data versions of the inputs by name.
 
         Raises:
             OutputError: the disk is full. Nothing is left behind and the old output stays.
@@ -237,9 +239,7 @@ class Workspace:
         """
         return self.root / "runs" / key.path / identity
 
-    def _build(
-        self, key: Key, home: Path, final: Path, build: Callable[[Path], Built], inputs: dict[str, Any], access: Access
-    ) -> None:
+    def _build(self, key: Key, home: Path, final: Path, build: Callable[[Path], Built], inputs: dict[str, Any], access: Access) -> None:
         temporary = home / f".building-{final.name}"
         try:
             if temporary.exists():  # we hold the lock: whoever wrote it is dead
@@ -266,7 +266,9 @@ class Workspace:
         except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise OutputError(f"{key}: the disk that holds {home} is full; free some space and materialise it again. Nothing was changed") from error
+                raise OutputError(
+                    f"{key}: the disk that holds {home} is full; free some space and materialise it again. Nothing was changed"
+                ) from error
             raise
 
     def _load(self, key: Key, folder: Path, reused: bool = False) -> Output:
@@ -275,7 +277,9 @@ class Workspace:
         except (OSError, json.JSONDecodeError) as error:
             raise OutputError(f"{key}: {folder / MANIFEST} cannot be read ({error}); materialise {key} again") from error
         if manifest.get("format_version") != FORMAT_VERSION:
-            raise OutputError(f"{key}: {folder} has format version {manifest.get('format_version')}, this code reads {FORMAT_VERSION}; materialise {key} again")
+            raise OutputError(
+                f"{key}: {folder} has format version {manifest.get('format_version')}, this code reads {FORMAT_VERSION}; materialise {key} again"
+            )
         return Output(key, folder, manifest, reused)
 
 
@@ -290,7 +294,9 @@ def verify(output: Output) -> None:
         if not path.is_file():
             raise OutputError(f"{output.key}: {path} is missing")
         if sha256_file(path) != entry["sha256"]:
-            raise OutputError(f"{output.key}: {path} differs from its manifest; restore it with `dvc pull` or materialise {output.key} again")
+            raise OutputError(
+                f"{output.key}: {path} differs from its manifest; restore it with `dvc pull` or materialise {output.key} again"
+            )
 
 
 def _is_whole(folder: Path) -> bool:

@@ -48,5 +48,9 @@ def make_prompts(workspace: Workspace, configured: Mapping[str, Supplied]) -> Ou
         return Built(rows=sum(len(p) for p in sets.values()), facts={"sets": {name: len(p) for name, p in sets.items()}})
 
     return workspace.publish(
-        Key(("prompts",)), build, code_version=CODE_VERSION, access=strictest(s.access for s in configured.values()), config={name: digest(p) for name, p in sets.items()}
+        Key(("prompts",)),
+        build,
+        code_version=CODE_VERSION,
+        access=strictest(s.access for s in configured.values()),
+        config={name: digest(p) for name, p in sets.items()},
     )

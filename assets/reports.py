@@ -33,7 +33,11 @@ def reports_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
             settings = workspace.settings
             form = REPORT_FORMS[REPORT_FORMS.index(context.partition_key)]  # type: ignore[arg-type]
             output = make_reports(workspace.workspace, dataset(settings.dataset_folder(dataset.name)), form)
-            extra: dict[str, Any] = {"languages": output.facts["languages"], "sources": output.facts["sources"], "empty": output.facts["n_empty"]}
+            extra: dict[str, Any] = {
+                "languages": output.facts["languages"],
+                "sources": output.facts["sources"],
+                "empty": output.facts["n_empty"],
+            }
             if shows_content(context.instance, settings, output):
                 extra["first_reports"] = dg.MetadataValue.md(_sample(output))
             return result(context, output, settings, extra)

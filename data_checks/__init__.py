@@ -1,0 +1,1 @@
+"""Checks that must pass before anything downstream may use an output."""

@@ -1,0 +1,1 @@
+"""Networks, objectives, training: importable without any orchestrator."""

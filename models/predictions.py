@@ -77,7 +77,9 @@ class Predictions:
 
         rows, columns = len(self.record_id), len(self.classes)
         if self.scores_NC.shape != (rows, columns) or self.labels_NC.shape != (rows, columns):
-            raise PredictionError(f"{self.origin.slug}: {rows} records and {columns} classes, but scores {self.scores_NC.shape}, labels {self.labels_NC.shape}")
+            raise PredictionError(
+                f"{self.origin.slug}: {rows} records and {columns} classes, but scores {self.scores_NC.shape}, labels {self.labels_NC.shape}"
+            )
         if len(set(self.record_id.tolist())) != rows:
             raise PredictionError(f"{self.origin.slug}: a record appears twice")
         if not np.isfinite(self.scores_NC).all():
@@ -89,7 +91,13 @@ class Predictions:
 
         keep = np.isin(self.fold, folds)
         return Predictions(
-            self.origin, self.classes, self.record_id[keep], self.patient_id[keep], self.fold[keep], self.scores_NC[keep], self.labels_NC[keep]
+            self.origin,
+            self.classes,
+            self.record_id[keep],
+            self.patient_id[keep],
+            self.fold[keep],
+            self.scores_NC[keep],
+            self.labels_NC[keep],
         )
 
 

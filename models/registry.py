@@ -25,7 +25,9 @@ def _packages() -> dict[str, str]:
     found = {m.name: f"models.methods.{m.name}" for m in pkgutil.iter_modules(models.methods.__path__) if m.ispkg}
     for point in entry_points(group="einthoven.methods"):
         if point.name in found:
-            raise ConfigurationError(f"method {point.name!r} of package {point.value!r} has the name of a method that exists already; rename it")
+            raise ConfigurationError(
+                f"method {point.name!r} of package {point.value!r} has the name of a method that exists already; rename it"
+            )
         found[point.name] = point.value
     return found
 

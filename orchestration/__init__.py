@@ -1,0 +1,1 @@
+"""Definitions, jobs, automation, compute back ends, command line."""

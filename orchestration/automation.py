@@ -126,7 +126,9 @@ def _retrain_schedule(method: str) -> dg.ScheduleDefinition:
     return retrain
 
 
-@dg.schedule(job=SCAN, name="scan_nightly", cron_schedule="0 1 * * *", description="Look for new files of every dataset in use. Starts switched off.")
+@dg.schedule(
+    job=SCAN, name="scan_nightly", cron_schedule="0 1 * * *", description="Look for new files of every dataset in use. Starts switched off."
+)
 def scan_nightly() -> dg.RunRequest | dg.SkipReason:
     """Scan the datasets that were scanned before."""
     workspace = Workspace(settings_module.load().home)

@@ -13,7 +13,12 @@ from rich.table import Table
 
 from models.errors import ConfigurationError, EinthovenError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help="Einthoven: foundation models of cardiac signals, from raw records to a promoted model.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    help="Einthoven: foundation models of cardiac signals, from raw records to a promoted model.",
+)
 data_app = typer.Typer(no_args_is_help=True, help="Datasets: what is known, what is there, whether it is intact.")
 new_app = typer.Typer(no_args_is_help=True, help="Skeletons for a method or dataset of your own.")
 app.add_typer(data_app, name="data")
@@ -83,15 +88,20 @@ def materialize(
     seed: Annotated[int | None, typer.Option(help="for encoders: seed")] = None,
 ) -> None:
     """Materialise one asset with its checks (what dvc.yaml calls)."""
+    from assets.outputs import Key, Workspace
     from assets.settings import load
     from orchestration.instance import get_instance
     from orchestration.pipeline import Step, execute
+    from orchestration.versioning import require_dvc_allows
 
     parts = tuple(asset.split("/"))
     chosen = {k: v for k, v in {"preset": preset, "seed": seed}.items() if v is not None}
     config = {asset.replace("/", "__"): {"config": chosen}} if chosen else {}
-    with get_instance(load()) as instance:
+    settings = load()
+    with get_instance(settings) as instance:
         execute([Step((parts,), partition, config)], instance, lambda *_: None)
+    if "DVC_STAGE" in os.environ:  # DVC is about to take the output into its cache
+        require_dvc_allows(settings, [Workspace(settings.home).require(Key(parts, partition))])
 
 
 @app.command()
@@ -163,7 +173,10 @@ def doctor() -> None:
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(help="port of Dagster's UI")] = 3000, mlflow_port: Annotated[int, typer.Option(help="port of MLflow's UI")] = 5000) -> None:
+def ui(
+    port: Annotated[int, typer.Option(help="port of Dagster's UI")] = 3000,
+    mlflow_port: Annotated[int, typer.Option(help="port of MLflow's UI")] = 5000,
+) -> None:
     """Start Dagster's UI and daemon and MLflow's UI, on this machine only; Ctrl-C stops them."""
     from orchestration.ui import serve_ui
 
@@ -182,7 +195,15 @@ def data_list() -> None:
         dataset = get_dataset(name)
         folder = settings.dataset_folder(name)
         there = "yes" if folder.is_dir() else "made on first use" if dataset.simulated else "no"
-        table.add_row(name, f"{dataset.source.title} {dataset.source.version}", dataset.source.licence, str(dataset.access), " ".join(dataset.task_names), str(folder), there)
+        table.add_row(
+            name,
+            f"{dataset.source.title} {dataset.source.version}",
+            dataset.source.licence,
+            str(dataset.access),
+            " ".join(dataset.task_names),
+            str(folder),
+            there,
+        )
     console.print(table)
 
 
@@ -199,8 +220,32 @@ def data_verify(dataset: Annotated[str, typer.Argument(help="a dataset")]) -> No
         raise typer.Exit(1)
 
 
+@data_app.command("push")
+def data_push() -> None:
+    """Record in DVC what was made and send it to the remote, if its access class allows."""
+    from assets.outputs import Workspace
+    from assets.settings import load
+    from orchestration.versioning import current_outputs, require_dvc_allows, run_dvc
+
+    settings = load()
+    require_dvc_allows(settings, current_outputs(Workspace(settings.home)))
+    run_dvc("commit", "--force")
+    console.print(run_dvc("push"))
+
+
+@data_app.command("pull")
+def data_pull() -> None:
+    """Bring back from the DVC remote what dvc.lock names."""
+    from orchestration.versioning import run_dvc
+
+    console.print(run_dvc("pull"))
+
+
 @new_app.command("method")
-def new_method(name: Annotated[str, typer.Argument(help="lower_case name")], folder: Annotated[Path | None, typer.Option(help="a package of your own instead of this project")] = None) -> None:
+def new_method(
+    name: Annotated[str, typer.Argument(help="lower_case name")],
+    folder: Annotated[Path | None, typer.Option(help="a package of your own instead of this project")] = None,
+) -> None:
     """Write a method that trains, is evaluated and passes the registry-driven tests."""
     from orchestration.skeleton import write_method
 
@@ -209,7 +254,10 @@ def new_method(name: Annotated[str, typer.Argument(help="lower_case name")], fol
 
 
 @new_app.command("dataset")
-def new_dataset(name: Annotated[str, typer.Argument(help="lower_case name")], folder: Annotated[Path | None, typer.Option(help="a package of your own instead of this project")] = None) -> None:
+def new_dataset(
+    name: Annotated[str, typer.Argument(help="lower_case name")],
+    folder: Annotated[Path | None, typer.Option(help="a package of your own instead of this project")] = None,
+) -> None:
     """Write a dataset that reads WFDB records beside a CSV table and passes the registry-driven tests."""
     from orchestration.skeleton import write_dataset
 

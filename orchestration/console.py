@@ -28,7 +28,7 @@ def _for_people(record: logging.LogRecord) -> bool:
 @dg.logger(description="Progress for people")
 def console_logger(_: dg.InitLoggerContext) -> logging.Logger:
     """Progress lines on standard error."""
-    logger = logging.Logger("einthoven", logging.INFO)  # noqa: LOG001 - Dagster wants an instance of its own per run
+    logger = logging.Logger("einthoven", logging.INFO)
     handler = logging.StreamHandler()
     handler.setFormatter(_Plain())
     handler.addFilter(_for_people)

@@ -61,4 +61,3 @@ defs = dg.Definitions(
     executor=dg.in_process_executor,
     loggers={"console": console_logger},
 )
-

@@ -12,6 +12,7 @@ from assets.dataset import get_dataset, list_datasets
 from assets.outputs import Key, OutputError, Workspace, sha256_file, verify
 from assets.settings import Settings, load
 from models.errors import EinthovenError
+from orchestration.versioning import current_outputs
 
 _FREE_BYTES_WANTED = 5 * 2**30
 
@@ -70,7 +71,11 @@ def _definitions(_: Settings) -> Finding:
 def _torch(_: Settings) -> Finding:
     import torch
 
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU: training runs on the CPU, presets other than tiny will be slow"
+    device = (
+        torch.cuda.get_device_name(0)
+        if torch.cuda.is_available()
+        else "no GPU: training runs on the CPU, presets other than tiny will be slow"
+    )
     return Finding("ok" if torch.cuda.is_available() else "note", "torch", f"{torch.__version__}, {device}")
 
 
@@ -123,20 +128,9 @@ def verify_dataset(name: str) -> Iterator[tuple[str, str | None]]:
             yield str(path), f"{path} has changed since it was scanned; if that is intended, materialise raw/{name} again"
     if not faults:
         yield f"{folder}: {len(files)} files", None
-    for key in _derived(workspace, name):
+    for output in current_outputs(workspace, name):
         try:
-            verify(workspace.require(key))
-            yield str(key), None
+            verify(output)
+            yield str(output.key), None
         except OutputError as error:
-            yield str(key), str(error)
-
-
-def _derived(workspace: Workspace, name: str) -> list[Key]:
-    """Keys of all current outputs that belong to a dataset."""
-    keys = []
-    for pointer in sorted(workspace.root.glob("*/**/CURRENT")):
-        *parts, partition = pointer.parent.relative_to(workspace.root).parts
-        key = Key(tuple(parts), None if partition == "all" else partition)
-        if name in (key.parts[-1], key.partition):
-            keys.append(key)
-    return keys
+            yield str(output.key), str(error)

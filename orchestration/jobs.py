@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from assets.dataset import list_datasets
-from assets.materialize import asset_key
-from assets.settings import PROJECT
+from assets.materialize import asset_key, explained
+from assets.outputs import Workspace
+from assets.settings import load
 from models.registry import get_spec, list_methods
+from orchestration.versioning import current_outputs, require_dvc_allows, run_dvc
 
 
 def train_job_name(method: str) -> str:
@@ -21,25 +20,29 @@ def train_job_name(method: str) -> str:
 
 def _train_job(method: str) -> UnresolvedAssetJobDefinition:
     spec = get_spec(method)
-    keys = [asset_key("encoder", method), *(asset_key("head", method, t) for t in spec.tasks), asset_key("evaluation", method), asset_key("leaderboard")]
+    keys = [
+        asset_key("encoder", method),
+        *(asset_key("head", method, t) for t in spec.tasks),
+        asset_key("evaluation", method),
+        asset_key("leaderboard"),
+    ]
     if not spec.baseline:
         keys.append(asset_key("registry", method))
     return dg.define_asset_job(
         train_job_name(method),
         selection=dg.AssetSelection.assets(*keys),
-        description=f"Train {spec.title} on one dataset, evaluate it, put it on the leaderboard" + ("." if spec.baseline else " and offer it for promotion."),
+        description=f"Train {spec.title} on one dataset, evaluate it, put it on the leaderboard"
+        + ("." if spec.baseline else " and offer it for promotion."),
     )
 
 
 @dg.op(description="Record in dvc.lock what the runs since the last commit have made.")
 def commit_outputs(context: dg.OpExecutionContext) -> None:
-    """Run `dvc commit` for the stages of dvc.yaml."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "dvc", "--wait-for-lock", "commit", "--force"], cwd=PROJECT, capture_output=True, text=True, check=False
-    )
-    context.log.info("dvc commit: %s", (done.stdout or done.stderr).strip())
-    if done.returncode != 0:
-        raise dg.Failure(f"dvc commit failed with exit code {done.returncode}: {done.stderr.strip()}", allow_retries=False)
+    """Run `dvc commit` for the stages of dvc.yaml, where everything may go to the remote."""
+    with explained():
+        settings = load()
+        require_dvc_allows(settings, current_outputs(Workspace(settings.home)))
+        context.log.info("dvc commit: %s", run_dvc("commit", "--force") or "done")
 
 
 @dg.job(description="After runs from the UI: let DVC record the outputs, so that `dvc push` can share them.")

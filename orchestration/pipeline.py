@@ -35,7 +35,9 @@ class Step:
         return names + (f" [{self.partition}]" if self.partition else "")
 
 
-def plan(method: str, dataset: str, preset: str, seed: int, *, overrides: dict[str, Any] | None = None, baselines: bool = True) -> list[Step]:
+def plan(
+    method: str, dataset: str, preset: str, seed: int, *, overrides: dict[str, Any] | None = None, baselines: bool = True
+) -> list[Step]:
     """All steps from raw data to the promotion decision.
 
     Raises:
@@ -44,8 +46,13 @@ def plan(method: str, dataset: str, preset: str, seed: int, *, overrides: dict[s
     spec, source = get_spec(method), get_dataset(dataset)
     if source not in datasets_for(spec):
         offers = ", ".join(d.name for d in datasets_for(spec)) or "none"
-        raise ConfigurationError(f"{method} learns from {', '.join(spec.modalities)}, which {dataset} does not offer; datasets that do: {offers}")
-    trained = [spec, *(s for s in map(get_spec, list_methods()) if baselines and s.baseline and s.name != method and source in datasets_for(s))]
+        raise ConfigurationError(
+            f"{method} learns from {', '.join(spec.modalities)}, which {dataset} does not offer; datasets that do: {offers}"
+        )
+    trained = [
+        spec,
+        *(s for s in map(get_spec, list_methods()) if baselines and s.baseline and s.name != method and source in datasets_for(s)),
+    ]
     trained.reverse()  # baselines first, so that they stand on the leaderboard when the method is judged
     steps = [Step((("raw", dataset),)), Step((("prompts",),))]
     data: list[Key] = []
@@ -91,7 +98,11 @@ def _why(outcome: dg.ExecuteInProcessResult) -> str:
         if event.event_type_value == "STEP_FAILURE":
             error = event.step_failure_data.error
             user = event.step_failure_data.user_failure_data
-            text = user.description if user and user.description else (error.cause.message if error and error.cause else error.message if error else "")
+            text = (
+                user.description
+                if user and user.description
+                else (error.cause.message if error and error.cause else error.message if error else "")
+            )
             messages.append(f"{str(event.step_key).replace('__', '/')}: {text.strip()}")
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":
             verdict = event.asset_check_evaluation_data

@@ -55,7 +55,9 @@ def serve_ui(port: int, mlflow_port: int, say: Callable[[str], None]) -> None:
         while True:
             for name, server in servers.items():
                 if server.poll() is not None:
-                    raise ServerError(f"{name} ended with exit code {server.returncode}; its messages stand above. Is its port taken? Choose others with --port and --mlflow-port")
+                    raise ServerError(
+                        f"{name} ended with exit code {server.returncode}; its messages stand above. Is its port taken? Choose others with --port and --mlflow-port"
+                    )
             time.sleep(0.5)
     except KeyboardInterrupt:
         say("stopping")

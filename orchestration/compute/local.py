@@ -55,7 +55,9 @@ class LocalCompute(Compute):
                 _end(process, self.grace_seconds)
                 raise
         if code != 0:
-            raise ComputeError(f"training job {job_file} ended with exit code {code}; materialise again to continue from its last checkpoint.\n{_tail(log)}")
+            raise ComputeError(
+                f"training job {job_file} ended with exit code {code}; materialise again to continue from its last checkpoint.\n{_tail(log)}"
+            )
         return _result(session, job_file)
 
 
@@ -80,7 +82,9 @@ def _result(session: PipesSession, job_file: Path) -> dict[str, Any]:
         if isinstance(message, dict) and "result" in message:
             result: dict[str, Any] = message["result"]
             return result
-    raise ComputeError(f"training job {job_file} ended without an error and without a result; see {job_file.parent / 'log.txt'} and materialise again")
+    raise ComputeError(
+        f"training job {job_file} ended without an error and without a result; see {job_file.parent / 'log.txt'} and materialise again"
+    )
 
 
 def _tail(log: Path) -> str:
