@@ -156,7 +156,8 @@ def _interval(
 
     def macro(weights_RN: NDArray[Any]) -> FloatArray:
         first, *second = (_WEIGHTED[metric](scores_NC, labels, weights_RN).mean(axis=1) for scores_NC in arms)
-        return first - second[0] if second else first
+        value_R: FloatArray = first - second[0] if second else first
+        return value_R
 
     drawn = resample_patients(labels, patient_ids, n, seed)
     values_R = np.concatenate(
