@@ -1,0 +1,58 @@
+"""The part of a method's configuration that the training code reads. Every method's configuration extends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.errors import ConfigurationError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How long and on what a method trains.
+
+    Attributes:
+        recipe: partition of the cleaned store.
+        n_samples: T, samples of a record; the network is built for this length.
+        batch_size: records of one optimiser step, summed over all devices.
+        max_steps: optimiser steps of pretraining; 0 delivers the untrained network.
+        epochs: passes over the training records; where both are given, the smaller number of steps counts.
+        min_words: records whose report has fewer words are left out (methods that read text only).
+        validate_every: steps between two measurements of the validation loss; 0 for none.
+        patience: validations without improvement before training stops, and the best weights are delivered; None runs to
+            the end and delivers the last.
+        checkpoint_every: steps between two checkpoints of the training state.
+        log_every: steps between two rows of metrics.jsonl.
+        finetune_steps: optimiser steps when the whole network is trained on labels.
+        finetune_batch_size: records of one such step.
+        finetune_lr: peak learning rate of these steps.
+    """
+
+    recipe: str = "native"
+    n_samples: int = 1000
+    batch_size: int = 64
+    max_steps: int | None = None
+    epochs: int | None = None
+    min_words: int = 1
+    validate_every: int = 100
+    patience: int | None = None
+    checkpoint_every: int = 200
+    log_every: int = 20
+    finetune_steps: int = 600
+    finetune_batch_size: int = 32
+    finetune_lr: float = 3e-3
+
+    def total_steps(self, n_records: int) -> int:
+        """Optimiser steps of pretraining on so many records.
+
+        Raises:
+            ConfigurationError: neither `max_steps` nor `epochs` says when to stop.
+        """
+        limits = []
+        if self.max_steps is not None:
+            limits.append(self.max_steps)
+        if self.epochs is not None:
+            limits.append(self.epochs * max(1, n_records // self.batch_size))
+        if not limits:
+            raise ConfigurationError("neither max_steps nor epochs is set, so training would never end; set one of them")
+        return min(limits)

@@ -1,0 +1,1 @@
+"""Networks that turn one kind of input into features; methods are built from them."""

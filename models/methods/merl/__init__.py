@@ -1,0 +1,1 @@
+"""MERL: contrastive ECG-report pretraining."""

@@ -1,0 +1,1 @@
+"""Supervised baseline: the same backbones trained from scratch on labels."""
