@@ -1,0 +1,258 @@
+"""Metrics of prediction tables: the rows of metrics.parquet, comparisons of two tables, and subgroups of patients.
+
+Only test folds are judged; validation folds choose thresholds. Every macro value leaves out the classes that the test
+records cannot define, and its row says how many they were and which.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from models.errors import EinthovenError
+from models.predictions import Predictions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from models.metrics.bootstrap import Interval, Metric
+
+PROBABILITY_PROTOCOLS = ("linear_probe", "finetune")
+"""Protocols whose scores are probabilities; zero-shot scores are cosines and have no calibration."""
+
+AGE_BANDS = ((0.0, 40.0, "under 40"), (40.0, 60.0, "40 to 59"), (60.0, 75.0, "60 to 74"), (75.0, math.inf, "75 and over"))
+GAIN = "macro_auroc_gain_over_random_init"
+F1 = "macro_f1_at_validation_threshold"
+
+
+class ScoringError(EinthovenError):
+    """Prediction tables that cannot be judged, or not against each other."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """What subgroups are made of.
+
+    Attributes:
+        sex: "female", "male" or "unknown".
+        age: years, or None where it is not known.
+    """
+
+    sex: str
+    age: float | None
+
+
+def score_table(
+    predictions: Predictions, validation_folds: Sequence[int], test_folds: Sequence[int], seed: int = 0, n_resamples: int = 1000
+) -> list[dict[str, Any]]:
+    """All metrics of one prediction table, as rows of metrics.parquet.
+
+    Macro AUROC, macro AUPRC and macro F1 at validation thresholds with 95 % patient intervals; macro calibration error and
+    Brier score for protocols that give probabilities; `auroc:<class>` for every class, NaN where undefined.
+
+    Raises:
+        ScoringError: the table has no record of the test folds.
+        MetricError: scores that must be probabilities are not.
+    """
+    import numpy as np
+
+    from models.metrics.bootstrap import patient_bootstrap
+    from models.metrics.calibration import brier_per_class, calibration_error_per_class
+    from models.metrics.classification import auroc_per_class, best_thresholds, calls
+
+    test = _judged(predictions, test_folds)
+    per_class = auroc_per_class(test.scores_NC, test.labels_NC)
+    missing = [c for c, value in zip(test.classes, per_class, strict=True) if np.isnan(value)]
+    rows = []
+    metrics: tuple[Metric, Metric] = ("macro_auroc", "macro_auprc")
+    for metric in metrics:
+        interval = patient_bootstrap(test.scores_NC, test.labels_NC, test.patient_id, n_resamples, seed, metric=metric)
+        rows.append(_row(test, metric, interval, _about(interval, missing)))
+
+    validation = predictions.folds(tuple(validation_folds))
+    thresholds = best_thresholds(validation.scores_NC, validation.labels_NC)
+    usable = np.flatnonzero(~np.isnan(thresholds))
+    yes_no = calls(test.scores_NC, thresholds)[:, usable]
+    interval = patient_bootstrap(yes_no, test.labels_NC[:, usable], test.patient_id, n_resamples, seed, metric="macro_f1")
+    interval = replace(interval, n_undefined=len(test.classes) - interval.n_classes)
+    without = [c for i, c in enumerate(test.classes) if i not in set(usable.tolist()) or c in missing]
+    rows.append(_row(test, F1, interval, _about(interval, without)))
+
+    if test.origin.protocol in PROBABILITY_PROTOCOLS:
+        for name, values in (("macro_ece", calibration_error_per_class), ("macro_brier", brier_per_class)):
+            rows.append(_plain(test, name, float(values(test.scores_NC, test.labels_NC).mean()), len(test.classes), 0))
+    for name, value in zip(test.classes, per_class, strict=True):
+        rows.append(_plain(test, f"auroc:{name}", float(value), int(not np.isnan(value)), int(np.isnan(value))))
+    return rows
+
+
+def compare_arms(tables: Iterable[Predictions], test_folds: Sequence[int], seed: int = 0, n_resamples: int = 1000) -> list[dict[str, Any]]:
+    """Paired gain in macro AUROC of every pretrained table over its random-initialised twin, as rows of metrics.parquet.
+
+    A table without a twin gives no row.
+
+    Raises:
+        ScoringError: a table and its twin do not judge the same records with the same labels.
+    """
+    arms = {(t.origin.arm, _question(t)): t for t in tables}
+    rows = []
+    for (arm, question), table in arms.items():
+        twin = arms.get(("random_init", question))
+        if arm == "pretrained" and twin is not None:
+            interval = compare(table, twin, test_folds, seed=seed, n_resamples=n_resamples)
+            test = _judged(table, test_folds)
+            rows.append(_row(test, GAIN, interval, _about(interval, [])))
+    return rows
+
+
+def compare(
+    first: Predictions,
+    second: Predictions,
+    test_folds: Sequence[int],
+    metric: Metric = "macro_auroc",
+    seed: int = 0,
+    n_resamples: int = 1000,
+) -> Interval:
+    """Paired interval of first - second on the test folds, rows matched by record id.
+
+    Raises:
+        ScoringError: as `align`.
+    """
+    from models.metrics.bootstrap import paired_bootstrap
+
+    a, b = align(_judged(first, test_folds), _judged(second, test_folds))
+    return paired_bootstrap(a.scores_NC, b.scores_NC, a.labels_NC, a.patient_id, n_resamples, seed, metric=metric)
+
+
+def align(first: Predictions, second: Predictions) -> tuple[Predictions, Predictions]:
+    """Both tables with rows in order of record id and columns in order of the first table's classes.
+
+    Raises:
+        ScoringError: they differ in records, classes, patients or labels; says in which and how many.
+    """
+    import numpy as np
+
+    names = f"{_label(first)} and {_label(second)}"
+    ours, theirs = set(first.record_id.tolist()), set(second.record_id.tolist())
+    if ours != theirs:
+        example = sorted(ours ^ theirs)[0]
+        raise ScoringError(
+            f"{names} do not judge the same records: {len(ours)} and {len(theirs)}, {len(ours & theirs)} in common, {example!r} is in one only; "
+            "evaluate both on the same store and labels"
+        )
+    if set(first.classes) != set(second.classes):
+        raise ScoringError(
+            f"{names} differ in classes ({', '.join(sorted(set(first.classes) ^ set(second.classes)))}); evaluate both on the same labels"
+        )
+    columns = [second.classes.index(c) for c in first.classes]
+    a = _take(first, np.argsort(first.record_id), list(range(len(columns))))
+    b = _take(second, np.argsort(second.record_id), columns)
+    for what, one, other in (("patient", a.patient_id, b.patient_id), ("labels", a.labels_NC, b.labels_NC)):
+        differs = np.flatnonzero((one != other).reshape(len(one), -1).any(axis=1)) if len(one) else np.zeros(0, np.int64)
+        if len(differs):
+            raise ScoringError(
+                f"{names} disagree on the {what} of {len(differs)} records, the first is {a.record_id[differs[0]]!r}; evaluate both on the same labels"
+            )
+    return a, b
+
+
+def subgroups(record_ids: Iterable[str], people: Mapping[str, Person]) -> dict[str, NDArray[np.bool_]]:
+    """Masks over records (N,) by sex and by age band, for example "sex: female" and "age: 40 to 59"; empty groups left out.
+
+    Raises:
+        ScoringError: a record has no entry in `people`.
+    """
+    import numpy as np
+
+    members: dict[str, list[int]] = {}
+    ids = list(record_ids)
+    for row, record_id in enumerate(ids):
+        person = people.get(record_id)
+        if person is None:
+            raise ScoringError(
+                f"record {record_id!r} has no sex and age entry; pass one for every judged record (the store's index has them)"
+            )
+        for group in (f"sex: {person.sex}", f"age: {_band(person.age)}"):
+            members.setdefault(group, []).append(row)
+    masks = {}
+    for group in sorted(members):
+        masks[group] = np.zeros(len(ids), bool)
+        masks[group][members[group]] = True
+    return masks
+
+
+def _band(age: float | None) -> str:
+    if age is None or math.isnan(age) or age < 0:
+        return "unknown"
+    return next(name for low, high, name in AGE_BANDS if low <= age < high)
+
+
+def _judged(predictions: Predictions, test_folds: Sequence[int]) -> Predictions:
+    test = predictions.folds(tuple(test_folds))
+    if not len(test.record_id):
+        held = ", ".join(str(f) for f in sorted(set(predictions.fold.tolist())))
+        raise ScoringError(
+            f"{_label(predictions)} has no record of the test folds {', '.join(map(str, test_folds))} (it has {held or 'none'}); evaluate again"
+        )
+    return test
+
+
+def _take(table: Predictions, rows: NDArray[np.int64], columns: list[int]) -> Predictions:
+    classes = tuple(table.classes[c] for c in columns)
+    scores, labels = table.scores_NC[rows][:, columns], table.labels_NC[rows][:, columns]
+    return Predictions(table.origin, classes, table.record_id[rows], table.patient_id[rows], table.fold[rows], scores, labels)
+
+
+def _label(table: Predictions) -> str:
+    return f"{table.origin.method}/{table.origin.dataset}/{table.origin.slug}"
+
+
+def _question(table: Predictions) -> tuple[Any, ...]:
+    o = table.origin
+    return (o.dataset, o.task, o.method, o.preset, o.protocol, o.fraction, o.prompts, o.seed)
+
+
+def _about(interval: Interval, missing: list[str]) -> str:
+    notes = []
+    if missing:
+        notes.append(f"left out, not defined on these records: {', '.join(missing)}")
+    if interval.n_redrawn:
+        notes.append(f"{interval.n_redrawn} draws without every class were redrawn")
+    return "; ".join(notes)
+
+
+def _row(test: Predictions, metric: str, interval: Interval, note: str) -> dict[str, Any]:
+    form = f"95% patient bootstrap, {interval.n_resamples} resamples" + (
+        ", scarce groups by strata" if interval.conditioning == "stratified" else ""
+    )
+    row = _plain(test, metric, interval.value, interval.n_classes, interval.n_undefined)
+    return row | {"low": interval.low, "high": interval.high, "interval": form if interval.n_resamples else "", "note": note}
+
+
+def _plain(test: Predictions, metric: str, value: float, n_classes: int, n_undefined: int) -> dict[str, Any]:
+    """A row without an interval."""
+    origin = test.origin
+    return {
+        "dataset": origin.dataset,
+        "task": origin.task,
+        "method": origin.method,
+        "preset": origin.preset,
+        "protocol": origin.protocol,
+        "arm": origin.arm,
+        "fraction": math.nan if origin.fraction is None else float(origin.fraction),
+        "prompts": origin.prompts or "",
+        "seed": origin.seed,
+        "metric": metric,
+        "value": value,
+        "low": math.nan,
+        "high": math.nan,
+        "n_records": len(test.record_id),
+        "n_patients": len(set(test.patient_id.tolist())),
+        "n_classes": n_classes,
+        "n_undefined": n_undefined,
+        "interval": "",
+        "note": "",
+    }
