@@ -82,6 +82,8 @@ class Dataset(ABC):
     split: ClassVar[Split] = Split(train=tuple(range(1, 9)), validation=(9,), test=(10,))
     quarantine_limit: ClassVar[float] = 0.02
     """Largest share of records present that may be quarantined before the dataset counts as broken."""
+    window_s: ClassVar[float] = 10.0
+    """Length of the windows in which recordings are stored; longer ones are cut, shorter ones quarantined."""
     simulated: ClassVar[bool] = False
     """Whether `prepare` makes the folder."""
     version: ClassVar[str] = "1"
