@@ -1,0 +1,199 @@
+"""Reads signal stores: memory-mapped int16 shards behind an Arrow index (numpy and pyarrow only).
+
+An open store keeps its shards mapped. Outputs are never changed in place, so it reads what it opened even after a newer
+store was published, or this one deleted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from models.errors import StoreError
+
+FORMAT_VERSION = 1
+MANIFEST_VERSION = 1
+REQUIRED_COLUMNS = ("dataset", "record_id", "patient_id", "start", "row", "shard", "fold", "n_samples")
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel of a store.
+
+    Attributes:
+        kind: of signal: ECG, PPG, EDA, ACC, ...
+        unit: physical unit, "uV" for ECG.
+        scale: physical units per stored count.
+    """
+
+    name: str
+    kind: str
+    unit: str
+    scale: float
+    fs_hz: float
+
+
+class Store:
+    """An open store. A row number is the position in the index. Open with `open_store`.
+
+    Attributes:
+        folder: where it was opened.
+        facts: as in the manifest.
+        index: one row a window; columns as written by `assets.store`.
+        channels: in the order of the second axis of `signals()`.
+        fs_hz: sampling rate of all channels.
+        n_samples: samples per channel in a window.
+    """
+
+    def __init__(
+        self, folder: Path, facts: dict[str, Any], index: pa.Table, channels: tuple[Channel, ...], shards: list[NDArray[np.int16]]
+    ) -> None:
+        self.folder = folder
+        self.facts = facts
+        self.index = index
+        self.channels = channels
+        self.fs_hz = channels[0].fs_hz
+        self.n_samples = shards[0].shape[2] if shards else round(float(facts["window_s"]) * self.fs_hz)
+        self._shards = shards
+        self._shard_N = index["shard"].to_numpy().astype(np.int64)
+        self._row_N = index["row"].to_numpy()
+        self._fold_N = index["fold"].to_numpy()
+        self._scale_L1 = np.array([[c.scale] for c in channels], np.float32)
+
+    def __len__(self) -> int:
+        return int(self.index.num_rows)
+
+    def signals(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Windows in physical units (microvolts for ECG).
+
+        Args:
+            rows: row numbers in any order, repeats allowed, shape (B,).
+
+        Returns:
+            float32 array of shape (B, L, T).
+
+        Raises:
+            StoreError: a row number is no integer or not in the store.
+        """
+        rows = np.asarray(rows)
+        if rows.ndim != 1 or not (np.issubdtype(rows.dtype, np.integer) or rows.size == 0):
+            raise StoreError(f"{self.folder}: row numbers must be a list of integers, not {rows.dtype} of shape {rows.shape}")
+        rows = rows.astype(np.int64)
+        if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
+            raise StoreError(f"{self.folder}: rows {rows.min()} to {rows.max()} were asked for, the store has {len(self)}")
+        signal_BLT = np.empty((len(rows), len(self.channels), self.n_samples), np.float32)
+        shard_B, place_B = self._shard_N[rows], self._row_N[rows]
+        for shard in np.unique(shard_B):
+            here = np.flatnonzero(shard_B == shard)
+            signal_BLT[here] = self._shards[shard][place_B[here]]
+        if (self._scale_L1 != 1).any():
+            signal_BLT *= self._scale_L1
+        return signal_BLT
+
+    def rows_of_folds(self, folds: Iterable[int]) -> NDArray[np.int64]:
+        """Row numbers of the windows of some folds, ascending."""
+        return np.flatnonzero(np.isin(self._fold_N, list(folds))).astype(np.int64)
+
+    def record_ids(self) -> list[str]:
+        """Record of every row."""
+        ids: list[str] = self.index["record_id"].to_pylist()
+        return ids
+
+
+def open_store(folder: Path) -> Store:
+    """Open a published store and hold what it says about itself against its files (sizes, shapes and counts; not hashes).
+
+    Raises:
+        StoreError: a file is missing, torn, or does not hold what manifest and index say; or the format is another version.
+    """
+    manifest = _read_manifest(folder)
+    facts: dict[str, Any] = manifest["facts"]
+    try:
+        sizes = {f["path"]: f["bytes"] for f in manifest["files"]}
+        channels = tuple(Channel(c["name"], c["kind"], c["unit"], float(c["scale"]), float(c["fs_hz"])) for c in facts["channels"])
+        shards = [(s["file"], s["rows"], tuple(s["channels"]), s["n_samples"]) for s in facts["shards"]]
+        index_name = facts["index"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{folder / 'manifest.json'} does not describe a store ({error!r}); make the store again") from error
+    if len({c.fs_hz for c in channels}) != 1:
+        raise StoreError(f"{folder}: channels of different rates {sorted({c.fs_hz for c in channels})}; this reader takes one rate")
+    names = tuple(c.name for c in channels)
+    if any(s[2] != names for s in shards) or len({s[3] for s in shards}) > 1:
+        raise StoreError(f"{folder}: shards differ in channels or length; this reader takes stores of one kind of window")
+    arrays = [_map_shard(folder, file, sizes, (rows, len(channels), n_samples)) for file, rows, _, n_samples in shards]
+    index = _read_index(folder / index_name, sizes.get(index_name))
+    _check_index(folder / index_name, index, [s[1] for s in shards])
+    return Store(folder, facts, index, channels, arrays)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} is missing: {folder} is no published store; materialise the cleaned stage first") from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read ({error}); make the store again") from error
+    facts = manifest.get("facts") if isinstance(manifest, dict) else None
+    if not isinstance(facts, dict) or facts.get("kind") != "store":
+        raise StoreError(f"{path} describes something else than a store; give the folder of a cleaned output")
+    for found, known in ((manifest.get("format_version"), MANIFEST_VERSION), (facts.get("format_version"), FORMAT_VERSION)):
+        if found != known:
+            raise StoreError(f"{path} has format version {found}, this code reads {known}; make the store again or update Einthoven")
+    return manifest
+
+
+def _map_shard(folder: Path, file: str, sizes: dict[str, int], shape: tuple[int, int, int]) -> NDArray[np.int16]:
+    path = folder / file
+    if Path(file).name != file:
+        raise StoreError(f"{folder / 'manifest.json'} names the shard {file!r}, which is no file of its folder; make the store again")
+    _check_size(path, sizes.get(file))
+    try:
+        shard = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} is no readable shard ({error}); make the store again") from error
+    if shard.dtype != np.dtype("<i2") or shard.shape != shape:
+        raise StoreError(
+            f"{path} holds {shard.dtype} of shape {shard.shape}, its manifest says int16 of shape {shape}; make the store again"
+        )
+    return np.asarray(shard)
+
+
+def _check_size(path: Path, expected: int | None) -> None:
+    if expected is None:
+        raise StoreError(f"{path} is not listed in the manifest; make the store again")
+    try:
+        found = path.stat().st_size
+    except OSError as error:
+        raise StoreError(f"{path} is missing; restore it with `dvc pull` or make the store again") from error
+    if found != expected:
+        raise StoreError(f"{path} has {found} bytes, its manifest says {expected}; restore it with `dvc pull` or make the store again")
+
+
+def _read_index(path: Path, expected: int | None) -> pa.Table:
+    _check_size(path, expected)
+    try:
+        with pa.memory_map(str(path)) as source:
+            return pa.ipc.open_file(source).read_all()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StoreError(f"{path} is no readable index ({error}); make the store again") from error
+
+
+def _check_index(path: Path, index: pa.Table, shard_rows: list[int]) -> None:
+    if lacking := [c for c in REQUIRED_COLUMNS if c not in index.column_names]:
+        raise StoreError(f"{path} has no column {', '.join(lacking)}; make the store again")
+    if index.num_rows != sum(shard_rows):
+        raise StoreError(f"{path} lists {index.num_rows} windows, the shards hold {sum(shard_rows)}; make the store again")
+    shard_N, row_N = index["shard"].to_numpy(), index["row"].to_numpy()
+    if not len(shard_N):
+        return
+    known = (shard_N >= 0) & (shard_N < len(shard_rows)) & (row_N >= 0)
+    if not known.all() or (row_N >= np.array(shard_rows)[shard_N]).any():
+        raise StoreError(f"{path} points to windows that no shard holds; make the store again")
