@@ -1,0 +1,257 @@
+"""Checks of cleaned/<dataset>: index against shards and records, share of quarantined records, duplicate waveforms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from assets.dataset import Dataset
+from assets.outputs import sha256_file
+from data_checks.context import CheckContext, TableRules
+from data_checks.findings import NAMED_IN_DETAILS, CheckError, name_rows
+from data_checks.suites import index_suite
+from data_checks.tables import Kind, read_table
+from models.types import LEADS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+INDEX_COLUMNS: dict[str, Kind] = {
+    "dataset": "text",
+    "record_id": "text",
+    "patient_id": "text",
+    "start": "number",
+    "row": "integer",
+    "shard": "integer",
+    "fold": "integer",
+    "age": "number",
+    "sex": "text",
+    "site": "text",
+    "device": "text",
+    "acquired_at": "text",
+    "n_samples": "integer",
+    "missing_fraction": "number",
+    "flat": "integer",
+    "saturated": "integer",
+    "noisy": "integer",
+    "limb_swap": "flag",
+    "source_sha256": "text",
+}
+SAMPLED_WINDOWS_PER_SHARD = 16
+_CHUNK_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard as the manifest declares it: int16 [rows, channels, n_samples]."""
+
+    path: Path
+    rows: int
+    channels: tuple[str, ...]
+    n_samples: int
+    fs_hz: float
+
+    def open(self) -> NDArray[np.int16]:
+        """Memory-map the shard.
+
+        Raises:
+            CheckError: it is missing, not a plain int16 array, or has another shape than declared.
+        """
+        import numpy as np
+
+        try:
+            array: NDArray[np.int16] = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise CheckError(f"{self.path} cannot be read as an array ({type(error).__name__}); materialise the store again") from error
+        declared = (self.rows, len(self.channels), self.n_samples)
+        if array.dtype != np.int16 or array.shape != declared or not array.flags.c_contiguous:
+            raise CheckError(
+                f"{self.path} is {array.dtype} {array.shape}, the manifest declares int16 {declared} in C order; materialise the store again"
+            )
+        return array
+
+
+def shards_of(c: CheckContext) -> list[Shard]:
+    """The shards that a store's manifest declares."""
+    return [
+        Shard(c.output.folder / s["file"], s["rows"], tuple(s["channels"]), s["n_samples"], s["fs_hz"]) for s in c.output.facts["shards"]
+    ]
+
+
+def expected_channels(dataset: type[Dataset]) -> tuple[str, ...]:
+    """Channel names of a dataset's store: the fixed order where its leads are the twelve, else its own."""
+    twelve = {lead.upper() for lead in dataset.leads} == {lead.upper() for lead in LEADS}
+    return LEADS if twelve else tuple(dataset.leads)
+
+
+def check_index(c: CheckContext) -> str:
+    """Index, shards and manifest of a store agree with each other, with the dataset's declaration and with its records."""
+    shards = shards_of(c)
+    _check_declaration(c, shards)
+    table, records = read_table(c.output.path(c.output.facts["index"])), c.records()
+    frames = c.validate(
+        TableRules(
+            "index.arrow",
+            table,
+            INDEX_COLUMNS,
+            "record_id",
+            lambda: index_suite(c.dataset, len(c.output.facts["channels"])),
+            lambda frame: _derive(frame, shards, records),
+        )
+    )
+    if c.output.rows != table.num_rows or sum(s.rows for s in shards) != table.num_rows:
+        c.findings.fail(f"the index has {table.num_rows} rows, the shards {sum(s.rows for s in shards)}, the manifest {c.output.rows}")
+    index = frames.get("index.arrow")
+    checksums = {f["path"]: f["sha256"] for f in c.output.manifest["files"]}
+    for number, shard in enumerate(shards):
+        try:
+            array = shard.open()
+        except CheckError as error:
+            c.findings.fail(str(error))
+            continue
+        if sha256_file(shard.path) != checksums.get(shard.path.name):
+            c.findings.fail(
+                f"{shard.path} differs from its checksum in the manifest; restore it with `dvc pull` or materialise {c.output.key} again"
+            )
+        elif index is not None:
+            _check_sample(c, number, array, index)
+    return f"{table.num_rows} windows in {len(shards)} shards are as declared"
+
+
+def _check_declaration(c: CheckContext, shards: list[Shard]) -> None:
+    import math
+
+    channels = c.output.facts["channels"]
+    names, expected = tuple(ch["name"] for ch in channels), expected_channels(c.dataset)
+    if names != expected:
+        c.findings.fail(f"the store declares channels {', '.join(names)}; the dataset's are {', '.join(expected)}")
+    for channel in channels:
+        if not (math.isfinite(channel["scale"]) and channel["scale"] > 0):
+            c.findings.fail(f"channel {channel['name']} has scale {channel['scale']}; physical units per count must be a positive number")
+    rates = {ch["name"]: ch["fs_hz"] for ch in channels}
+    for shard in shards:
+        if not set(shard.channels) <= set(names) or any(rates[n] != shard.fs_hz for n in shard.channels):
+            c.findings.fail(
+                f"{shard.path.name} holds {', '.join(shard.channels)} at {shard.fs_hz:g} Hz, which is not what the store's channels declare"
+            )
+
+
+def _derive(frame: pd.DataFrame, shards: list[Shard], records: pd.DataFrame) -> None:
+    import numpy as np
+
+    rows, lengths = np.array([s.rows for s in shards] or [0]), np.array([s.n_samples for s in shards] or [0])
+    known = frame["shard"].between(0, len(shards) - 1)
+    shard = frame["shard"].where(known, 0).to_numpy(np.int64)
+    frame["row_in_shard"] = known & (frame["row"] >= 0) & (frame["row"] < rows[shard])
+    frame["length_of_shard"] = known & (frame["n_samples"] == lengths[shard])
+    frame["known_record"] = frame["record_id"].isin(records.index)
+    frame["present_record"] = frame["record_id"].isin(records.index[records["present"]])
+    frame["same_fold_as_record"] = same_fold(frame, records)
+
+
+def same_fold(frame: pd.DataFrame, records: pd.DataFrame) -> Any:
+    """Whether rows have the fold of their record; True for unknown records, which are a fault of their own."""
+    fold = frame["record_id"].map(records.loc[~records.index.duplicated(), "fold"])
+    return (fold == frame["fold"]) | fold.isna()
+
+
+def _check_sample(c: CheckContext, number: int, array: NDArray[np.int16], index: pd.DataFrame) -> None:
+    """Look at evenly spaced windows: a recording that is constant in all leads belongs into quarantine."""
+    import numpy as np
+
+    single = ~index["record_id"].duplicated(keep=False)  # a stretch of a long recording may be constant
+    names = index[(index["shard"] == number) & single].set_index("row")["record_id"]
+    rows = np.unique(np.linspace(0, len(array) - 1, min(len(array), SAMPLED_WINDOWS_PER_SHARD)).astype(np.int64))
+    flat = [names.get(r, "") for r in rows.tolist() if r in names.index and not np.ptp(array[r], axis=-1).any()]
+    if flat:
+        c.findings.fail(f"shard {number} holds recordings that are constant in every lead and should be in quarantine", flat)
+
+
+def check_quarantine(c: CheckContext) -> str:
+    """Few records are in quarantine, each with a reason, and every record that is there is either stored or quarantined."""
+    bad = read_table(c.output.path("quarantine.parquet")).select(["record_id", "reason"]).to_pandas()
+    index = read_table(c.output.path(c.output.facts["index"])).select(["record_id"]).to_pandas()
+    records = c.records()
+    present = set(records.index[records["present"]])
+    stored, quarantined = set(index["record_id"]), set(bad["record_id"])
+    nameless = bad[bad["reason"].isna() | (bad["reason"] == "")]["record_id"]
+    if len(nameless):
+        c.findings.fail("quarantined records without a reason", nameless)
+    if both := sorted(stored & quarantined):
+        c.findings.fail("records that are stored and in quarantine at once", both)
+    absent_in_raw = len(records) - int(records["present"].sum())
+    found_absent = max(int(c.output.facts.get("n_absent", absent_in_raw)) - absent_in_raw, 0)
+    lost = sorted(present - stored - quarantined)
+    if len(lost) > found_absent:
+        c.findings.fail(f"records that are there but neither stored nor in quarantine (the stage reports {found_absent} absent)", lost)
+    share = len(quarantined) / len(present) if present else 0.0
+    reasons = bad.drop_duplicates("record_id").groupby("reason")["record_id"].apply(list).to_dict()
+    c.findings.facts |= {
+        "n_quarantined": len(quarantined),
+        "n_present": len(present),
+        "share": share,
+        "limit": c.dataset.quarantine_limit,
+        "reasons": {str(k): len(v) for k, v in reasons.items()},
+    }
+    told = ", ".join(f"{len(v)} {k} ({name_rows([str(r) for r in v])})" for k, v in sorted(reasons.items(), key=lambda i: -len(i[1])))
+    said = f"{len(quarantined)} of {len(present)} present records ({share:.1%}) are in quarantine, limit {c.dataset.quarantine_limit:.1%}"
+    if share > c.dataset.quarantine_limit:
+        c.findings.fail(f"{said}: {told}", sorted(quarantined), named=True)
+    return f"{said}{': ' + told if told else ''}"
+
+
+def check_duplicates(c: CheckContext) -> str:
+    """No waveform is stored for two patients, or in two of train, validation and test."""
+    import pandas as pd
+
+    index = (
+        read_table(c.output.path(c.output.facts["index"])).select(["record_id", "patient_id", "fold", "start", "shard", "row"]).to_pandas()
+    )
+    hashes = pd.concat(
+        [pd.DataFrame({"shard": n, "row": range(s.rows), "hash": list(window_hashes(s.open()))}) for n, s in enumerate(shards_of(c))] or
+        [pd.DataFrame({"shard": [], "row": [], "hash": []})]
+    )  # fmt: skip
+    frame = index.merge(hashes, on=["shard", "row"], how="inner")
+    if len(frame) != len(index):
+        c.findings.fail(f"{len(index) - len(frame)} rows of the index point to no window, so that duplicates could not be looked for")
+    frame["part"] = frame["fold"].map(c.part)
+    groups = frame[frame["hash"].duplicated(keep=False)].sort_values("record_id").groupby("hash", sort=False)
+    leaking: list[pd.DataFrame] = []
+    harmless: list[pd.DataFrame] = []
+    for _, rows in groups:
+        apart = rows["patient_id"].nunique() > 1 or rows["part"].nunique() > 1
+        (leaking if apart else harmless).append(rows)
+    if leaking:
+        told = [_describe(rows) for rows in leaking[:NAMED_IN_DETAILS]]
+        said = f"{len(leaking)} waveforms are stored for several patients or in several of train, validation and test"
+        c.findings.fail(f"{said}: {name_rows(told, len(leaking))}", pd.concat(leaking)["record_id"], named=True)
+        c.findings.facts["duplicates"] = told
+    if harmless:
+        told = [_describe(rows) for rows in harmless[:NAMED_IN_DETAILS]]
+        c.findings.note(
+            f"warning: {len(harmless)} waveforms are stored more than once for one patient within one part: {name_rows(told, len(harmless))}"
+        )
+        c.findings.facts["harmless_duplicates"] = told
+    return f"{len(frame)} windows, no waveform shared between patients or parts"
+
+
+def window_hashes(array: NDArray[np.int16]) -> Iterator[bytes]:
+    """Hash of every window's samples, shape included, reading a few megabytes at a time."""
+    import hashlib
+
+    import numpy as np
+
+    window_bytes = max(int(np.prod(array.shape[1:])) * array.itemsize, 1)
+    step = max(_CHUNK_BYTES // window_bytes, 1)
+    shape = repr(array.shape[1:]).encode()
+    for first in range(0, len(array), step):
+        for window in np.ascontiguousarray(array[first : first + step]):
+            yield hashlib.blake2b(window.data, digest_size=16, key=shape).digest()
+
+
+def _describe(rows: pd.DataFrame) -> str:
+    return " = ".join(f"{r.record_id} (patient {r.patient_id}, {r.part})" for r in rows.head(4).itertuples())

@@ -1,0 +1,45 @@
+"""Check of reports/<dataset>: one text a record, with its language and source, and no label in disguise outside training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from data_checks.cleaned import same_fold
+from data_checks.context import CheckContext, TableRules
+from data_checks.suites import reports_suite
+from data_checks.tables import Kind, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REPORTS_COLUMNS: dict[str, Kind] = {
+    "record_id": "text",
+    "patient_id": "text",
+    "fold": "integer",
+    "text": "text",
+    "original": "text",
+    "language": "text",
+    "source": "text",
+    "coverage": "number",
+}
+
+
+def check_reports(c: CheckContext) -> str:
+    """There is one report a record, of known language and source; templates made from labels stand in training folds only."""
+    table, records = read_table(c.output.path("reports.parquet")), c.records()
+    training = c.dataset.split.train
+
+    def derive(frame: pd.DataFrame) -> None:
+        frame["known_record"] = frame["record_id"].isin(records.index)
+        frame["same_fold_as_record"] = same_fold(frame, records)
+        frame["template_elsewhere"] = (frame["source"] == "template") & ~frame["fold"].isin(training)
+        frame["is_empty"] = (frame["text"].fillna("").str.strip() == "").astype(float)
+
+    frame = c.validate(TableRules("reports.parquet", table, REPORTS_COLUMNS, "record_id", reports_suite, derive)).get("reports.parquet")
+    if frame is not None:
+        missing = sorted(set(records.index) - set(frame["record_id"]))
+        if missing:
+            c.findings.fail("records without a row in reports.parquet", missing)
+        c.findings.facts["n_empty"] = int(frame["is_empty"].sum())
+        c.findings.facts["sources"] = {str(k): int(v) for k, v in frame["source"].value_counts().items()}
+    return f"{table.num_rows} reports are as declared"

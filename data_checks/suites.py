@@ -1,0 +1,192 @@
+"""Great Expectations suites, built from what a dataset and a stage declare.
+
+Every expectation has a description in words: it is what messages and Data Docs say. Columns that the functions name but
+no file holds (`known_record`, `n_positive`, ...) are derived by the check that uses the suite.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+from assets.dataset import Dataset
+
+SHA256 = r"^[0-9a-f]{64}$"
+FILLED = r"\S"
+SEXES = ("female", "male", "unknown")
+AGE_LIMIT_YEARS = 130
+LANGUAGES = ("de", "en", "sv", "unknown")
+REPORT_SOURCES = ("human", "machine", "template")
+EMPTY_TEXT_LIMIT = 0.1
+"""Largest share of reports without text: a text method would learn from noise beyond it."""
+
+
+def columns_suite() -> list[Any]:
+    """The table of a table's columns."""
+    return [_true("fits_declaration", "every declared column is there once, with its type")]
+
+
+def files_suite() -> list[Any]:
+    """files.parquet of a raw output."""
+    return [
+        *_some_rows("file"),
+        *_identifier("path", "file path"),
+        _filled("sha256", "every file has a checksum"),
+        _matches("sha256", SHA256, "a checksum is 64 hexadecimal digits"),
+        _filled("bytes", "every file has a size"),
+        _between("bytes", 0, None, "a size is not negative"),
+    ]
+
+
+def records_suite(dataset: type[Dataset]) -> list[Any]:
+    """records.parquet of a raw output."""
+    return [
+        *_some_rows("record"),
+        *_identifier("record_id", "record id"),
+        _filled("patient_id", "every record has a patient"),
+        _matches("patient_id", FILLED, "a patient id is not blank"),
+        _filled("fold", "every record has a fold"),
+        _fold(dataset),
+        _age(),
+        _filled("sex", "sex is said, if only as unknown"),
+        _one_of("sex", SEXES, f"sex is one of {', '.join(SEXES)}"),
+        _filled("present", "presence of every record is known"),
+    ]
+
+
+def index_suite(dataset: type[Dataset], n_channels: int) -> list[Any]:
+    """index.arrow of a store.
+
+    Derived: known_record, same_fold_as_record, present_record, row_in_shard, length_of_shard.
+    """
+    gxe = _gx()
+    masks = (1 << n_channels) - 1
+    return [
+        *_some_rows("window"),
+        _one_of("dataset", [dataset.name], f"dataset is {dataset.name}"),
+        _filled("record_id", "every window has a record"),
+        _filled("patient_id", "every window has a patient"),
+        _matches("patient_id", FILLED, "a patient id is not blank"),
+        gxe.ExpectCompoundColumnsToBeUnique(column_list=["record_id", "start"], description="record and start time tell windows apart"),
+        gxe.ExpectCompoundColumnsToBeUnique(column_list=["shard", "row"], description="every window has a shard row of its own"),
+        _between("start", 0, None, "a start time is not negative"),
+        _true("row_in_shard", "shard and row lie within the shards of the manifest"),
+        _true("length_of_shard", "n_samples is that of the window's shard"),
+        _true("known_record", "the record is one of the raw stage's"),
+        _true("present_record", "the record's files are there according to the raw stage"),
+        _true("same_fold_as_record", "the fold is the record's own"),
+        _fold(dataset),
+        _age(),
+        _one_of("sex", SEXES, f"sex is one of {', '.join(SEXES)}"),
+        _filled("missing_fraction", "missing_fraction is known"),
+        _between("missing_fraction", 0, 1, "missing_fraction lies between 0 and 1"),
+        *(_between(name, 0, masks, f"{name} is a bit mask of {n_channels} leads") for name in ("flat", "saturated", "noisy")),
+        _matches("source_sha256", SHA256, "a source checksum is 64 hexadecimal digits"),
+    ]
+
+
+def labels_suite(classes: Sequence[str]) -> list[Any]:
+    """labels.parquet. Derived: known_record, n_positive."""
+    return [
+        *_some_rows("labelled record"),
+        *_identifier("record_id", "record id"),
+        _true("known_record", "the record is one of the raw stage's"),
+        *(_one_of(c, [0, 1], f"{c} is 0 or 1") for c in classes),
+        _between("n_positive", 1, None, "every record has at least one positive label"),
+    ]
+
+
+def reports_suite() -> list[Any]:
+    """reports.parquet. Derived: known_record, same_fold_as_record, template_elsewhere, is_empty."""
+    gxe = _gx()
+    return [
+        *_some_rows("report"),
+        *_identifier("record_id", "record id"),
+        _true("known_record", "the record is one of the raw stage's"),
+        _true("same_fold_as_record", "the fold is the record's own"),
+        _filled("text", "text is there, if only as an empty string"),
+        _filled("language", "language is said"),
+        _one_of("language", LANGUAGES, f"language is one of {', '.join(LANGUAGES)}"),
+        _filled("source", "source is said"),
+        _one_of("source", REPORT_SOURCES, f"source is one of {', '.join(REPORT_SOURCES)}"),
+        _false("template_elsewhere", "templates made from labels stand in training folds only"),
+        _filled("coverage", "coverage is known"),
+        _between("coverage", 0, 1, "coverage lies between 0 and 1"),
+        gxe.ExpectColumnMeanToBeBetween(
+            column="is_empty", min_value=0, max_value=EMPTY_TEXT_LIMIT, description=f"at most {EMPTY_TEXT_LIMIT:.0%} of reports are empty"
+        ),
+    ]
+
+
+def prompts_suite() -> list[Any]:
+    """All prompt sets as one table of set, code and prompt. Derived: is_text."""
+    return [
+        *_some_rows("prompt"),
+        _matches("code", FILLED, "a class code is not blank"),
+        _true("is_text", "a prompt is text"),
+        _matches("prompt", FILLED, "a prompt is not blank"),
+    ]
+
+
+def metrics_suite(dataset: type[Dataset]) -> list[Any]:
+    """metrics.parquet. Derived: in_range, ordered_interval, near_interval, has_table, recomputed."""
+    return [
+        _one_of("dataset", [dataset.name], f"dataset is {dataset.name}"),
+        _true("in_range", "a metric lies between 0 and 1, a difference of metrics between -1 and 1"),
+        _true("ordered_interval", "the interval is ordered: low is not above high"),
+        _true("near_interval", "the value lies in its interval, or close to it"),
+        _true("has_table", "the prediction table that the row was computed from is there"),
+        _true("recomputed", "AUROC recomputed from the prediction table is the stored one"),
+    ]
+
+
+def _gx() -> Any:
+    """The expectations of Great Expectations, which declares no types for them."""
+    return importlib.import_module("great_expectations.expectations")
+
+
+def _some_rows(what: str) -> list[Any]:
+    return [_gx().ExpectTableRowCountToBeBetween(min_value=1, description=f"there is at least one {what}")]
+
+
+def _identifier(column: str, what: str) -> list[Any]:
+    gxe = _gx()
+    return [
+        _filled(column, f"every row has a {what}"),
+        _matches(column, FILLED, f"a {what} is not blank"),
+        gxe.ExpectColumnValuesToBeUnique(column=column, description=f"no {what} appears twice"),
+    ]
+
+
+def _fold(dataset: type[Dataset]) -> Any:
+    folds = sorted({*dataset.split.train, *dataset.split.validation, *dataset.split.test})
+    return _one_of("fold", folds, f"fold is one of the split's ({', '.join(map(str, folds))})")
+
+
+def _age() -> Any:
+    return _between("age", 0, AGE_LIMIT_YEARS, f"age is unknown or between 0 and {AGE_LIMIT_YEARS} years")
+
+
+def _filled(column: str, description: str) -> Any:
+    return _gx().ExpectColumnValuesToNotBeNull(column=column, description=description)
+
+
+def _matches(column: str, regex: str, description: str) -> Any:
+    return _gx().ExpectColumnValuesToMatchRegex(column=column, regex=regex, description=description)
+
+
+def _between(column: str, low: float | None, high: float | None, description: str) -> Any:
+    return _gx().ExpectColumnValuesToBeBetween(column=column, min_value=low, max_value=high, description=description)
+
+
+def _one_of(column: str, values: Sequence[Any], description: str) -> Any:
+    return _gx().ExpectColumnValuesToBeInSet(column=column, value_set=list(values), description=description)
+
+
+def _true(column: str, description: str) -> Any:
+    return _one_of(column, [True], description)
+
+
+def _false(column: str, description: str) -> Any:
+    return _one_of(column, [False], description)
