@@ -1,7 +1,5 @@
 """Stage cleaned: the signals of a dataset as a store, prepared by a recipe that a method declares."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from pathlib import Path

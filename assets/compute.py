@@ -4,8 +4,6 @@ An asset writes a job (a JSON file that `python -m models.train` understands) an
 It does not know whether the job runs as a subprocess or on a cluster; the training code knows no back end.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from abc import ABC, abstractmethod

@@ -1,7 +1,5 @@
 """Stage encoder: pretraining, through the resource `compute`; delivers a bundle and its random-initialised twin."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

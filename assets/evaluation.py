@@ -1,7 +1,5 @@
 """Stage evaluation: prediction tables first, then every metric from them, with patient bootstrap."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

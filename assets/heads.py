@@ -1,7 +1,5 @@
 """Stage head: what is trained on top of an encoder for one task; delivers prediction tables for it and its random twin."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Stage labels: one table a task, records by classes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,13 +1,12 @@
 """Stage leaderboard: all evaluations in one table, beside published numbers and both baselines."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from assets.access import strictest
+from assets.dataset import get_dataset
 from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
 from assets.outputs import Built, Key, Output, OutputError, Workspace
 from assets.training import datasets_for
@@ -60,7 +59,10 @@ def make_leaderboard(workspace: Workspace) -> Output:
         from assets.leaderboard_table import build_leaderboard, to_markdown
         from assets.plots import leaderboard_figure
 
-        frames = [pd.read_parquet(o.path("metrics.parquet")).assign(data_version=o.data_version) for o in upstream.values()]
+        frames = [
+            pd.read_parquet(o.path("metrics.parquet")).assign(data_version=o.data_version, saw_test_patients=_saw_test_patients(workspace, o.key))
+            for o in upstream.values()
+        ]
         table = build_leaderboard(pd.concat(frames, ignore_index=True), [get_spec(m) for m in list_methods()])
         table.to_parquet(folder / "leaderboard.parquet", index=False)
         (folder / "leaderboard.md").write_text(to_markdown(table))
@@ -71,3 +73,9 @@ def make_leaderboard(workspace: Workspace) -> Output:
     return workspace.publish(
         KEY, build, code_version=CODE_VERSION, access=strictest(o.access for o in upstream.values()), upstream=versions(upstream)
     )
+
+
+def _saw_test_patients(workspace: Workspace, evaluation: Key) -> bool:
+    """Whether the encoder that was judged was pretrained on folds that judge it."""
+    encoder = workspace.require(Key(("encoder", *evaluation.parts[1:]), evaluation.partition))
+    return bool(set(encoder.facts["train_folds"]) & set(get_dataset(str(evaluation.partition)).split.test))

@@ -1,7 +1,5 @@
 """Stage prompts: what classes are called when a model is asked about them in words. A versioned asset of its own."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Stage raw: what a dataset consists of, with checksums. The files themselves stay where they are."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +74,7 @@ def make_raw(workspace: Workspace, dataset: Dataset, log: Callable[[str], None])
     )
 
 
-def checksum(dataset: Dataset, cache: Path, log: Callable[[str], None]) -> pd.DataFrame:
+def checksum(dataset: Dataset, cache: Path, log: Callable[[str], None]) -> "pd.DataFrame":
     """SHA-256 of every file; a file whose size and modification time are as last time is not read again."""
     import json
     import time

@@ -1,7 +1,5 @@
 """Stage reports: the text that belongs to each record, normalised, in its own language or in English."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 

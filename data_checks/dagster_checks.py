@@ -1,7 +1,5 @@
 """Blocking checks as Dagster asset checks, the one place where the two meet."""
 
-from __future__ import annotations
-
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +65,7 @@ def _asset_check(
     return asset_check
 
 
-def _metadata(output: Output, verdict: Verdict) -> dict[str, Any]:
+def _metadata(output: "Output", verdict: "Verdict") -> dict[str, Any]:
     details = dict(verdict.details)
     docs = details.pop("data_docs", None)
     metadata: dict[str, Any] = {

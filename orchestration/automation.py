@@ -1,7 +1,5 @@
 """When things run by themselves: declarative conditions for what is cheap, schedules and a sensor for training."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

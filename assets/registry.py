@@ -1,0 +1,166 @@
+"""Stage registry: a trained encoder is registered as challenger and, if it passes the gate, becomes champion."""
+
+import dataclasses
+import getpass
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from assets.access import strictest
+from assets.dataset import get_dataset
+from assets.encoders import track
+from assets.gate import Contender, GateMargins, decide, matches
+from assets.leaderboard import KEY as LEADERBOARD
+from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
+from assets.outputs import Built, Key, Output, OutputError, Workspace
+from assets.scoring import Person
+from assets.settings import PROJECT, Settings
+from assets.training import partitions_for
+from assets.verdicts import BLOCKING, load
+from models.predictions import Predictions, read_predictions
+from models.registry import get_spec
+from models.spec import MethodSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CODE_VERSION = "1"
+
+
+def registry_asset(method: str) -> dg.AssetsDefinition:
+    """The asset `registry/<method>`, partitioned by dataset."""
+    spec = get_spec(method)
+
+    @dg.asset(
+        key=asset_key("registry", method),
+        deps=[asset_key("evaluation", method), asset_key("encoder", method), asset_key("leaderboard")],
+        partitions_def=partitions_for(spec),
+        group_name=method,
+        code_version=f"{CODE_VERSION}.{spec.version}",
+        kinds={"mlflow"},
+        description=f"{spec.title} in MLflow's registry: challenger, gate, champion. The gate reads {spec.gate.task}, {spec.gate.protocol}.",
+    )
+    def registry(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult[Any]:
+        with explained():
+            settings = workspace.settings
+            output = make_registry(settings, spec, context.partition_key)
+            decision = json.loads(output.path("decision.json").read_text())
+            context.log.info("%s", decision["message"])
+            extra = {"champion": decision["champion"], "version": decision["version"], "model": decision["model"]}
+            return result(context, output, settings, extra | {"decision": dg.MetadataValue.md(_as_markdown(decision))})
+
+    return registry
+
+
+def model_name(settings: Settings, method: str, dataset: str) -> str:
+    """The registered model of a method on a dataset."""
+    return ".".join([*settings.key_prefix, method, dataset])
+
+
+def make_registry(settings: Settings, spec: MethodSpec, dataset: str) -> Output:
+    """Offer the evaluated encoder for promotion, once: the same evaluation is not offered again by itself."""
+    workspace = Workspace(settings.home)
+    upstream = require(workspace, Key(("encoder", spec.name), dataset), Key(("evaluation", spec.name), dataset), LEADERBOARD)
+    upstream.pop(str(LEADERBOARD))  # it must stand, but another method's new row is no reason to decide again
+
+    def build(folder: Path) -> Built:
+        decision = offer(settings, spec, dataset, actor=getpass.getuser())
+        (folder / "decision.json").write_text(json.dumps(decision, indent=1, sort_keys=True))
+        return Built(rows=1, facts={"model": decision["model"], "version": decision["version"], "champion": decision["champion"]})
+
+    return workspace.publish(
+        Key(("registry", spec.name), dataset),
+        build,
+        code_version=f"{CODE_VERSION}.{spec.version}",
+        access=strictest(o.access for o in upstream.values()),
+        config={"gate": dataclasses.asdict(GateMargins.load(PROJECT / "params.yaml"))},
+        upstream=versions(upstream),
+    )
+
+
+def current_decision(settings: Settings, method: str, dataset: str) -> dict[str, Any] | None:
+    """What the gate last said, or None."""
+    output = Workspace(settings.home).current(Key(("registry", method), dataset))
+    return None if output is None else dict(json.loads(output.path("decision.json").read_text()))
+
+
+def offer(settings: Settings, spec: MethodSpec, dataset: str, actor: str) -> dict[str, Any]:
+    """Register the current encoder as challenger, judge it, and promote it if it passes.
+
+    Returns:
+        The decision as JSON, with `model`, `version` and `champion` (whether this version holds the title now).
+
+    Raises:
+        OutputError, UnsafeUpstreamError: it has not been evaluated, or something upstream is not sound.
+        PromotionConflictError: another promotion came in between.
+    """
+    from assets import model_registry
+
+    workspace = Workspace(settings.home)
+    encoder_key, evaluation_key = Key(("encoder", spec.name), dataset), Key(("evaluation", spec.name), dataset)
+    upstream = require(workspace, encoder_key, evaluation_key)
+    encoder, evaluation = upstream[str(encoder_key)], upstream[str(evaluation_key)]
+    if evaluation.manifest["upstream"].get(str(encoder_key)) != encoder.data_version:
+        raise OutputError(f"{evaluation_key} judged another version of {encoder_key}; materialise the evaluation again")
+    name, bundle = model_name(settings, spec.name, dataset), encoder.path("bundle")
+    version = model_registry.register_challenger(
+        settings,
+        name,
+        run_id=track(settings, spec, encoder),
+        bundle=bundle,
+        access=encoder.access,
+        tags={
+            "einthoven.data_version": encoder.data_version,
+            "einthoven.evaluation": evaluation.folder.relative_to(settings.home).as_posix(),
+            "einthoven.preset": encoder.facts["preset"],
+        },
+    )
+    holder = model_registry.champion(settings, name)
+    champion = None if holder is None else _contender(spec, settings.home / holder.tags["einthoven.evaluation"], f"{name} version {holder.version}", holder.bundle_sha256)
+    people, leaked = _people(workspace, encoder, dataset)
+    decision = decide(
+        spec.gate,
+        _contender(spec, evaluation.folder, f"{name} version {version.version}", version.bundle_sha256),
+        champion,
+        bundle=bundle,
+        checks=_checks(workspace, [*upstream.values()]),
+        leaked_patients=leaked,
+        people=people,
+        test_folds=get_dataset(dataset).split.test,
+        margins=GateMargins.load(PROJECT / "params.yaml"),
+    )
+    if decision.passed and not decision.already_champion:
+        model_registry.promote(settings, name, version.version, expected_champion=None if holder is None else holder.version, actor=actor, decision=decision.as_json())
+    return decision.as_json() | {"model": name, "version": version.version, "champion": decision.passed}
+
+
+def _contender(spec: MethodSpec, evaluation: Path, label: str, bundle_sha256: str) -> Contender:
+    tables = [t for t in map(read_predictions, sorted((evaluation / "predictions").glob("*.parquet"))) if matches(spec.gate, t)]
+    by_arm: dict[str, Predictions] = {t.origin.arm: t for t in tables}
+    if "pretrained" not in by_arm:
+        raise OutputError(f"{evaluation} holds no prediction table for the gate's rule ({spec.gate.task}, {spec.gate.protocol}); evaluate the method again")
+    return Contender(label, bundle_sha256, by_arm["pretrained"], by_arm.get("random_init"))
+
+
+def _people(workspace: Workspace, encoder: Output, dataset: str) -> tuple[dict[str, Person], int]:
+    """Sex and age of every record, and how many test patients the encoder was trained on."""
+    import pandas as pd
+
+    records: pd.DataFrame = pd.read_parquet(workspace.require(Key(("raw", dataset))).path("records.parquet"))
+    people = {str(r.record_id): Person(str(r.sex), None if pd.isna(r.age) else float(str(r.age))) for r in records.itertuples()}
+    trained = set(records.loc[records["fold"].isin(encoder.facts["train_folds"]), "patient_id"])
+    tested = set(records.loc[records["fold"].isin(get_dataset(dataset).split.test), "patient_id"])
+    return people, len(trained & tested)
+
+
+def _checks(workspace: Workspace, outputs: list[Output]) -> dict[str, bool]:
+    verdicts = {f"{o.key} {check}": load(workspace, o, check) for o in outputs for check in BLOCKING[o.key.stage]}
+    return {name: bool(verdict and verdict.passed) for name, verdict in verdicts.items()}
+
+
+def _as_markdown(decision: dict[str, Any]) -> str:
+    lines = [f"**{decision['message']}**", "", "| condition | holds | finding |", "|---|---|---|"]
+    lines += [f"| {r['name']} | {'yes' if r['passed'] else 'no'} | {r['message']} |" for r in decision["reasons"]]
+    return "\n".join(lines)
