@@ -126,8 +126,8 @@ class GateDecision:
         return "refused: " + "; ".join(r.message for r in self.reasons if not r.passed)
 
     def as_json(self) -> dict[str, Any]:
-        """The decision as plain JSON values."""
-        return {**dataclasses.asdict(self), "reasons": [dataclasses.asdict(r) for r in self.reasons], "message": self.message}
+        """The decision as plain JSON values; numbers that are not finite become null."""
+        return cast(dict[str, Any], _finite({**dataclasses.asdict(self), "message": self.message}))
 
 
 def decide(
@@ -171,7 +171,7 @@ def decide(
         )
         return GateDecision(True, (same,), challenger.bundle_sha256, champion.bundle_sha256, already_champion=True)
 
-    reasons = [_checks(checks), _leakage(leaked_patients), _bundle(challenger, bundle), *_rule(rule, challenger, champion)]
+    reasons = [_checks(checks), _leakage(leaked_patients), _bundle(challenger, bundle), _rule(rule, challenger, champion)]
     comparable = _same_records(challenger, champion, test_folds)
     reasons.append(comparable)
     if comparable.passed:
@@ -181,6 +181,14 @@ def decide(
             reasons.append(_calibration(rule, challenger, champion, test_folds, margins))
     passed = all(r.passed for r in reasons)
     return GateDecision(passed, tuple(reasons), challenger.bundle_sha256, champion.bundle_sha256 if champion else None)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _checks(checks: Mapping[str, bool]) -> Reason:
@@ -229,16 +237,14 @@ def matches(rule: GateRule, table: Predictions) -> bool:
     )
 
 
-def _rule(rule: GateRule, challenger: Contender, champion: Contender | None) -> list[Reason]:
+def _rule(rule: GateRule, challenger: Contender, champion: Contender | None) -> Reason:
     tables = [(c.label, c.predictions) for c in (challenger, champion) if c is not None]
     if champion is None and challenger.random_init is not None:
         tables.append((f"{challenger.label}, random-initialised", challenger.random_init))
     wanted = f"task {rule.task}, {rule.protocol}" + ("" if rule.fraction is None else f", {rule.fraction:.0%} of labels")
-    return [
-        Reason("rule", False, f"{label} was judged by {table.origin.slug}, the gate asks for {wanted}; pass that table")
-        for label, table in tables
-        if not matches(rule, table)
-    ]
+    wrong = [f"{label} by {table.origin.slug}" for label, table in tables if not matches(rule, table)]
+    message = f"judged by {wanted}" + (f", but {', '.join(wrong)}; pass the table that the rule names" if wrong else "")
+    return Reason("rule", not wrong, message, {"wanted": wanted, "wrong": wrong})
 
 
 def _same_records(challenger: Contender, champion: Contender | None, test_folds: Sequence[int]) -> Reason:
