@@ -1,0 +1,65 @@
+"""The text table of a dataset: one row a record, cleaned, in its own language or in English."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from assets.dataset import Dataset, DatasetError
+from assets.text.normalise import clean_report, normalise
+from assets.text.templates import named_labels, template_report
+from assets.text.terms import detect_language, to_english
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def build_reports(dataset: Dataset, form: Literal["original", "english"], records: pd.DataFrame, templates: bool) -> pd.DataFrame:
+    """Make the text of every record.
+
+    A record without a report gets a sentence made from its labels only where its fold trains: elsewhere the label would be
+    handed to the model that is later asked for it. Short reports stay; a method that pretrains on long ones only counts words.
+
+    Args:
+        dataset: source of reports, labels and the split.
+        form: "original" cleans the text, "english" translates it as well.
+        records: record_id, patient_id and fold of every record.
+        templates: whether sentences are made from labels at all.
+
+    Returns:
+        record_id, patient_id, fold, text (cleaned, "" where there is none), original (as in the source), language ("en", "de",
+        "sv" or "unknown", of the original), source ("human", "machine" or "template"), coverage (share of the original's words
+        that are English or in the term table; NaN without text), in the order of `records`.
+
+    Raises:
+        DatasetError: the dataset has no reports, or has several or an unknown record for one; names the records.
+    """
+    import pandas as pd
+
+    reports = dataset.reports()
+    repeated = reports["record_id"][reports["record_id"].duplicated()].tolist()
+    unknown = sorted(set(reports["record_id"]) - set(records["record_id"]))
+    if repeated or unknown:
+        found = [f"records with two reports: {', '.join(repeated[:5])}"] * bool(repeated)
+        found += [f"reports of records that are not listed: {', '.join(unknown[:5])}"] * bool(unknown)
+        raise DatasetError(f"dataset {dataset.name!r}: {'; '.join(found)}; correct its tables")
+    table = records[["record_id", "patient_id", "fold"]].merge(reports, on="record_id", how="left", validate="one_to_one")
+    table = table.fillna({"text": "", "source": "machine"}).rename(columns={"text": "original"}).reset_index(drop=True)
+    blank = table["original"].str.strip() == ""
+    table["language"] = [detect_language(text) for text in table["original"]]
+    worded = [to_english(*pair) for pair in zip(table["original"], table["language"], strict=True)]
+    spoken = [english for english, _ in worded] if form == "english" else [normalise(text) for text in table["original"]]
+    table["text"] = [clean_report([text])[0] for text in spoken]
+    table["coverage"] = pd.Series([coverage for _, coverage in worded], dtype=float).mask(blank)
+    if templates:
+        _fill(table, blank & table["fold"].isin(dataset.split.train), dataset)
+    return table[["record_id", "patient_id", "fold", "text", "original", "language", "source", "coverage"]]
+
+
+def _fill(table: pd.DataFrame, rows: pd.Series, dataset: Dataset) -> None:
+    """Give the chosen rows a sentence made from their labels, where they have any."""
+    if not rows.any():
+        return
+    names = named_labels(dataset, table["record_id"][rows].tolist())
+    for i in table.index[rows & table["record_id"].isin(names.index)]:
+        table.loc[i, "text"] = clean_report([template_report(names[table.loc[i, "record_id"]])])[0]
+        table.loc[i, ["language", "source", "coverage"]] = ["en", "template", 1.0]
