@@ -37,7 +37,7 @@ def main() -> None:
         app()
     except EinthovenError as error:
         problems.print("[bold red]error[/]", end=" ")
-        problems.print(str(error), markup=False, highlight=False)
+        problems.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
 
 

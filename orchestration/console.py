@@ -16,6 +16,8 @@ class _Plain(logging.Formatter):
         meta: dict[str, Any] = getattr(record, "dagster_meta", {})
         step = str(meta.get("step_key") or "").replace("__", "/")
         text = str(meta.get("orig_message") or record.getMessage())
+        if meta.get("dagster_event") is not None:
+            text = text.split("\n", 1)[0]  # what follows is a stack trace, which the UI shows
         return f"{time.strftime('%H:%M:%S')}  {step:<28}  {text}"
 
 

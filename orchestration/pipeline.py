@@ -84,7 +84,7 @@ def execute(steps: Sequence[Step], instance: dg.DagsterInstance, announce: Any) 
             instance=instance,
             partition_key=step.partition,
             asset_selection=[asset_key(*a) for a in step.assets],
-            run_config={"ops": step.config} if step.config else None,
+            run_config={"ops": step.config, "loggers": {"console": {}}},
             raise_on_error=False,
         )
         if not outcome.success:
@@ -97,6 +97,8 @@ def _why(outcome: dg.ExecuteInProcessResult) -> str:
     for event in outcome.all_events:
         if event.event_type_value == "STEP_FAILURE":
             error = event.step_failure_data.error
+            if error and error.cls_name == "DagsterAssetCheckFailedError":
+                continue  # its verdict says more
             user = event.step_failure_data.user_failure_data
             text = (
                 user.description

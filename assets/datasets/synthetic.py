@@ -98,7 +98,13 @@ class Synthetic(Dataset):
     leads: ClassVar[tuple[str, ...]] = LEADS
     fs_hz: ClassVar[float] = _FS_HZ
     has_reports: ClassVar[bool] = True
+    simulated: ClassVar[bool] = True
     task_names: ClassVar[tuple[str, ...]] = ("super", "form", "rhythm")
+
+    def prepare(self) -> None:
+        """Write the dataset at its default size, unless there is a folder already."""
+        if not self.folder.exists():
+            generate(self.folder)
 
     def files(self) -> list[Path]:
         """The tables and all signal files, relative to the folder, sorted."""
