@@ -6,8 +6,8 @@ Shape letters are those of `models.types`; K is the width of the pooled embeddin
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.errors import ConfigurationError
 
@@ -41,7 +41,9 @@ class SelfAttention(nn.Module):
             return y_BND.view(B, N, self.heads, D // self.heads).transpose(1, 2)
 
         bias = None if mask_BN is None else mask_BN[:, None, None, :]
-        mixed = F.scaled_dot_product_attention(split(self.query(x_BND)), split(self.key(x_BND)), split(self.value(x_BND)), attn_mask=bias)
+        mixed = functional.scaled_dot_product_attention(
+            split(self.query(x_BND)), split(self.key(x_BND)), split(self.value(x_BND)), attn_mask=bias
+        )
         out: Tensor = self.out(mixed.transpose(1, 2).reshape(B, N, D))
         return out
 
@@ -91,7 +93,9 @@ class AttentionPool(nn.Module):
             ConfigurationError: N is not the length this pool was built for.
         """
         if x_BNK.shape[1] != self.n_tokens:
-            raise ConfigurationError(f"attention pool was built for {self.n_tokens} tokens, got {x_BNK.shape[1]}; set n_samples to the length of the records")
+            raise ConfigurationError(
+                f"attention pool was built for {self.n_tokens} tokens, got {x_BNK.shape[1]}; set n_samples to the length of the records"
+            )
         query = (self.cls + self.positions[:, :1]).expand(len(x_BNK), -1, -1)
         sequence = torch.cat([query, x_BNK], dim=1) + self.positions
         pooled, _ = self.attention(sequence[:, :1], sequence, sequence, need_weights=False)

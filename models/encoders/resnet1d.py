@@ -6,8 +6,8 @@ kernels of 3 elsewhere, and no classifier. Output length is ceil(T / 16).
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.encoders.shapes import ResNetShape
 from models.types import LEADS
@@ -24,7 +24,9 @@ class ResNet1d(nn.Module):
         super().__init__()
         expansion = 4 if shape.bottleneck else 1
         block = _Bottleneck if shape.bottleneck else _BasicBlock
-        self.stem = nn.Sequential(nn.Conv1d(n_leads, shape.widths[0], 7, stride=2, padding=3, bias=False), nn.BatchNorm1d(shape.widths[0]), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv1d(n_leads, shape.widths[0], 7, stride=2, padding=3, bias=False), nn.BatchNorm1d(shape.widths[0]), nn.ReLU()
+        )
         stages: list[nn.Module] = []
         width_in = shape.widths[0]
         for stage, (width, count) in enumerate(zip(shape.widths, shape.blocks, strict=True)):
@@ -64,7 +66,7 @@ class _BasicBlock(nn.Module):
         self.shortcut = _shortcut(width_in, width, stride)
 
     def forward(self, x_BFN: Tensor) -> Tensor:
-        return F.relu(self.body(x_BFN) + self.shortcut(x_BFN))
+        return functional.relu(self.body(x_BFN) + self.shortcut(x_BFN))
 
 
 class _Bottleneck(nn.Module):
@@ -83,4 +85,4 @@ class _Bottleneck(nn.Module):
         self.shortcut = _shortcut(width_in, 4 * width, stride)
 
     def forward(self, x_BFN: Tensor) -> Tensor:
-        return F.relu(self.body(x_BFN) + self.shortcut(x_BFN))
+        return functional.relu(self.body(x_BFN) + self.shortcut(x_BFN))

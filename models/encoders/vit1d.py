@@ -25,7 +25,9 @@ class ViT1d(nn.Module):
     def __init__(self, shape: ViTShape, n_samples: int, n_leads: int = len(LEADS)) -> None:
         super().__init__()
         if n_samples % shape.patch:
-            raise ConfigurationError(f"records of {n_samples} samples cannot be cut into patches of {shape.patch}; choose a multiple as n_samples")
+            raise ConfigurationError(
+                f"records of {n_samples} samples cannot be cut into patches of {shape.patch}; choose a multiple as n_samples"
+            )
         self.n_samples, self.width = n_samples, shape.width
         self.patches = nn.Conv1d(n_leads, shape.width, shape.patch, stride=shape.patch, bias=False)
         self.positions = nn.Parameter(torch.randn(1, n_samples // shape.patch, shape.width))
@@ -39,6 +41,8 @@ class ViT1d(nn.Module):
             ConfigurationError: T is not the length this network was built for.
         """
         if signal_BLT.shape[2] != self.n_samples:
-            raise ConfigurationError(f"this network was built for {self.n_samples} samples, got {signal_BLT.shape[2]}; set n_samples to the length of the records")
+            raise ConfigurationError(
+                f"this network was built for {self.n_samples} samples, got {signal_BLT.shape[2]}; set n_samples to the length of the records"
+            )
         tokens_BNF = self.blocks(self.patches(signal_BLT).transpose(1, 2) + self.positions)
         return tokens_BNF, self.norm(tokens_BNF.mean(dim=1))

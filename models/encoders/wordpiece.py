@@ -32,7 +32,7 @@ def learn_vocabulary(texts: list[str], size: int) -> list[str]:
     letters = Counter(c for word, n in counts.items() for c in word for _ in range(n))
     room = max(0, size - len(SPECIAL))
     alphabet = [c for c, _ in _ranked(letters)][: room // 4]
-    pieces = [*alphabet, *(f"##{c}" for c in alphabet)]
+    pieces = [*alphabet, *(f"##{c}" for c in alphabet if c.isalnum())]
     words = [w for w, _ in _ranked(counts) if w not in set(alphabet)]
     return [*SPECIAL, *pieces, *words][:size]
 

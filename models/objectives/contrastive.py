@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from models.errors import TrainingError
 
@@ -36,10 +36,10 @@ def info_nce(x_BD: Tensor, y_BD: Tensor, temperature: float, direction_reduction
     """
     # Similarities are divided by a small temperature: half precision would lose the differences that magnifies.
     with torch.autocast(x_BD.device.type, enabled=False):
-        x_BD, y_BD = F.normalize(_full(x_BD), dim=1), F.normalize(_full(y_BD), dim=1)
+        x_BD, y_BD = functional.normalize(_full(x_BD), dim=1), functional.normalize(_full(y_BD), dim=1)
         target_B = torch.arange(len(x_BD), device=x_BD.device) + _rank() * len(x_BD)
-        forward = F.cross_entropy(x_BD @ gather(y_BD).T / temperature, target_B)
-        backward = F.cross_entropy(y_BD @ gather(x_BD).T / temperature, target_B)
+        forward = functional.cross_entropy(x_BD @ gather(y_BD).T / temperature, target_B)
+        backward = functional.cross_entropy(y_BD @ gather(x_BD).T / temperature, target_B)
         total = forward + backward
     return total if direction_reduction == "sum" else total / 2
 
@@ -52,7 +52,7 @@ def gather(x_BD: Tensor) -> Tensor:
     """
     if not _distributed():
         return x_BD
-    gathered: Tensor = _Gather.apply(x_BD)
+    gathered: Tensor = _Gather.apply(x_BD)  # type: ignore[no-untyped-call]
     return gathered
 
 
@@ -63,7 +63,9 @@ class _Gather(torch.autograd.Function):
         sizes = [torch.zeros(1, dtype=torch.int64, device=x_BD.device) for _ in range(world)]
         dist.all_gather(sizes, torch.tensor([len(x_BD)], device=x_BD.device))
         if len({int(s) for s in sizes}) > 1:
-            raise TrainingError(f"processes hold batches of different size ({', '.join(str(int(s)) for s in sizes)}); drop the last incomplete batch")
+            raise TrainingError(
+                f"processes hold batches of different size ({', '.join(str(int(s)) for s in sizes)}); drop the last incomplete batch"
+            )
         parts = [torch.empty_like(x_BD) for _ in range(world)]
         dist.all_gather(parts, x_BD.contiguous())
         ctx.rows = len(x_BD)

@@ -20,8 +20,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.encoders.backbone import create_backbone
 from models.encoders.resnet1d import ResNet1d
@@ -47,7 +47,9 @@ class Merl(Method):
         self.config = config
         self.backbone = create_backbone(config.backbone, config.n_samples)
         self.feature_width = self.backbone.width
-        self.head = _PoolHead(config, self.backbone) if isinstance(self.backbone, ResNet1d) else _ProjectionHead(config, self.backbone.width)
+        self.head = (
+            _PoolHead(config, self.backbone) if isinstance(self.backbone, ResNet1d) else _ProjectionHead(config, self.backbone.width)
+        )
         self.view1 = nn.Linear(self.head.latent_width, config.projection, bias=False)
         self.view2 = nn.Linear(self.head.latent_width, config.projection, bias=False)
         self.dropout = nn.Dropout(config.dropout)
@@ -76,7 +78,7 @@ class Merl(Method):
 
     def embed_text(self, texts: list[str]) -> Tensor:
         """Unit-length embeddings (B, D) of prompts, which are read in lower case."""
-        return F.normalize(self.text_projection(self.text([t.lower() for t in texts]).pooled_BW), dim=1)
+        return functional.normalize(self.text_projection(self.text([t.lower() for t in texts]).pooled_BW), dim=1)
 
     def optimizers(self, total_steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
         """AdamW (0.9, 0.999) over everything that learns, with the configured cosine."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from models.config import TrainingConfig
@@ -61,25 +61,31 @@ class MerlConfig(TrainingConfig):
 
 _TINY = MerlConfig(max_steps=600)
 
-_FULL = {
-    "recipe": "native_500hz",
-    "n_samples": 5000,
-    "min_words": 4,
-    "report_form": "original",
-    "backbone": "resnet18",
-    "projection": 256,
-    "text_weights": "medcpt",
-    "text_width": 768,
-    "text_max_tokens": 256,
-}
+# The values of the published code: 128 records on each of 8 devices, MedCPT's query encoder as language model.
+_REPOSITORY = MerlConfig(
+    recipe="native_500hz",
+    n_samples=5000,
+    min_words=4,
+    report_form="original",
+    backbone="resnet18",
+    projection=256,
+    text_weights="medcpt",
+    text_width=768,
+    text_max_tokens=256,
+    batch_size=1024,
+    epochs=20,
+    lr=1e-3,
+    weight_decay=1e-8,
+    schedule="cosine_restarts",
+    restart_steps=5000,
+)
 
 PRESETS = {
     "tiny": _TINY,
-    "tiny_vit": MerlConfig(max_steps=600, backbone="vit_mini"),
-    # The values of the published code: 128 records on each of 8 devices.
-    "repository": MerlConfig(**_FULL, batch_size=1024, epochs=20, lr=1e-3, weight_decay=1e-8, schedule="cosine_restarts", restart_steps=5000),
+    "tiny_vit": replace(_TINY, backbone="vit_mini"),
+    "repository": _REPOSITORY,
     # The values of the paper, recalled and not read again: 512 records on each of 8 devices.
-    "paper": MerlConfig(**_FULL, batch_size=4096, epochs=50, lr=2e-4, weight_decay=1e-5, schedule="cosine"),
+    "paper": replace(_REPOSITORY, batch_size=4096, epochs=50, lr=2e-4, weight_decay=1e-5, schedule="cosine"),
 }
 
 SPEC = MethodSpec(

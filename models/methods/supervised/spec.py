@@ -32,7 +32,9 @@ SPEC = MethodSpec(
     presets={
         "tiny": SupervisedConfig(),
         "tiny_vit": SupervisedConfig(backbone="vit_mini"),
-        "resnet18": SupervisedConfig(recipe="native_500hz", n_samples=5000, backbone="resnet18", finetune_steps=6000, finetune_batch_size=128),
+        "resnet18": SupervisedConfig(
+            recipe="native_500hz", n_samples=5000, backbone="resnet18", finetune_steps=6000, finetune_batch_size=128
+        ),
     },
     protocols=("finetune",),
     tasks=("super", "sub", "form", "rhythm"),

@@ -1,0 +1,187 @@
+"""Batches over a signal store: which records, in which order, with which report or labels.
+
+The order is a pure function of (seed, step), so a job that was killed goes on with exactly the batches it would have seen.
+Reports and labels are joined to signals by record_id and labels to classes by name, never by position.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from models.errors import ConfigurationError, TrainingError
+from models.store import Store
+from models.types import Batch
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records to learn from.
+
+    Attributes:
+        store: where the signals are.
+        rows_N: rows of the store's index, int64 (N,).
+        texts: the report of each row, or None for a method that reads none.
+        skipped: records of the same folds left out because their report is missing or too short.
+    """
+
+    store: Store
+    rows_N: IntArray
+    texts: list[str] | None = None
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rows_N)
+
+    def batch(self, positions: IntArray) -> Batch:
+        """The records at some positions of `rows_N`."""
+        rows = self.rows_N[positions]
+        texts = None if self.texts is None else [self.texts[i] for i in positions]
+        return Batch(torch.from_numpy(self.store.signals(rows)), torch.from_numpy(rows), texts)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Records with labels of one task, in store order; `labels_NC` has one column a class, classes sorted by name."""
+
+    store: Store
+    rows_N: IntArray
+    classes: tuple[str, ...]
+    labels_NC: NDArray[np.int8]
+
+    def of_folds(self, folds: Sequence[int]) -> IntArray:
+        """Positions whose record is in one of the folds."""
+        fold_N = np.asarray(self.store.index["fold"])[self.rows_N]
+        return np.flatnonzero(np.isin(fold_N, list(folds)))
+
+    def column(self, name: str) -> NDArray[np.str_]:
+        """A text column of the store's index for these records."""
+        values = self.store.index[name].to_pylist()
+        return np.array([values[i] for i in self.rows_N], dtype=np.str_)
+
+
+def records_with_reports(store: Store, folds: Sequence[int], reports: Path | None, min_words: int) -> Records:
+    """The records of some folds, with their reports where a table is given.
+
+    Records without a report of at least `min_words` words are left out and counted. A word holds a letter or digit.
+
+    Raises:
+        TrainingError: nothing is left, or the table cannot be read.
+    """
+    rows_N = np.asarray(store.rows_of_folds(tuple(folds)), dtype=np.int64)
+    texts = None
+    total = len(rows_N)
+    if reports is not None:
+        text_of = _read_texts(reports)
+        ids = store.index["record_id"].to_pylist()
+        kept = [(row, text_of.get(ids[row], "")) for row in rows_N.tolist()]
+        kept = [(row, text) for row, text in kept if _count_words(text) >= max(1, min_words)]
+        rows_N, texts = np.array([row for row, _ in kept], dtype=np.int64), [text for _, text in kept]
+    if not len(rows_N):
+        raise TrainingError(
+            f"no record to learn from: folds {list(folds)} of the store hold {total} records, and none has a usable report in {reports}; check folds and reports"
+        )
+    return Records(store, rows_N, texts, total - len(rows_N))
+
+
+def _count_words(text: str) -> int:
+    return sum(any(c.isalnum() for c in word) for word in text.split())
+
+
+def _read_texts(path: Path) -> dict[str, str]:
+    try:
+        table = pq.read_table(path, columns=["record_id", "text"])
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path} is not a reports table ({error}); materialise the reports again") from error
+    return dict(zip(table["record_id"].to_pylist(), (t or "" for t in table["text"].to_pylist()), strict=True))
+
+
+def labelled_records(store: Store, labels: Path) -> Labelled:
+    """The records of a store that a label table knows.
+
+    Raises:
+        TrainingError: the table cannot be read, names a record twice, holds something but zeros and ones, or shares no
+            record with the store.
+    """
+    try:
+        table = pq.read_table(labels)
+        label_ids = table["record_id"].to_pylist()
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainingError(f"{labels} is not a label table ({error}); materialise the labels again") from error
+    classes = tuple(sorted(name for name in table.column_names if name != "record_id"))
+    if not classes:
+        raise TrainingError(f"{labels} has no class column; check the task")
+    place = {record: i for i, record in enumerate(label_ids)}
+    if len(place) != len(label_ids):
+        raise TrainingError(f"{labels} names {len(label_ids) - len(place)} records twice; materialise the labels again")
+    values_NC = np.stack([table[c].to_numpy() for c in classes], axis=1)
+    if not np.isin(values_NC, (0, 1)).all():
+        raise TrainingError(f"{labels} holds labels other than 0 and 1; materialise the labels again")
+    known = [(row, place[record]) for row, record in enumerate(store.index["record_id"].to_pylist()) if record in place]
+    if not known:
+        raise TrainingError(f"{labels} and the store share no record; they belong to different datasets")
+    rows_N, order_N = np.array(known, dtype=np.int64).T
+    return Labelled(store, np.ascontiguousarray(rows_N), classes, values_NC[order_N].astype(np.int8))
+
+
+@dataclass(frozen=True)
+class BatchOrder:
+    """Which records a step sees: each pass over `n_records` is shuffled anew, and its incomplete last batch is dropped."""
+
+    n_records: int
+    batch_size: int
+    seed: int
+
+    def positions(self, step: int) -> IntArray:
+        """Positions of the records of a step, int64 (batch_size,)."""
+        per_pass = self.n_records // self.batch_size
+        passed, place = divmod(step, per_pass)
+        order = np.random.default_rng([self.seed, passed]).permutation(self.n_records)
+        return order[place * self.batch_size : (place + 1) * self.batch_size]
+
+    def share(self, step: int, rank: int, world: int) -> IntArray:
+        """The part of a step's records that one of several processes works on.
+
+        Raises:
+            ConfigurationError: the batch cannot be divided evenly.
+        """
+        if self.batch_size % world:
+            raise ConfigurationError(
+                f"a batch of {self.batch_size} cannot be divided among {world} devices; choose a multiple as batch_size"
+            )
+        part = self.batch_size // world
+        return self.positions(step)[rank * part : (rank + 1) * part]
+
+
+class StepLoader:
+    """Iterates over the batches of steps, reading the next one while the present one is worked on.
+
+    Attributes:
+        waited_s: seconds that iteration had to wait for data so far.
+    """
+
+    def __init__(self, read: Callable[[int], Batch], first_step: Callable[[], int], total_steps: int) -> None:
+        self._read, self._first_step, self._total = read, first_step, total_steps
+        self.waited_s = 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            step = self._first_step()
+            coming: Future[Batch] | None = reader.submit(self._read, step) if step < self._total else None
+            while coming is not None:
+                started = time.perf_counter()
+                batch = coming.result()
+                self.waited_s += time.perf_counter() - started
+                step += 1
+                coming = reader.submit(self._read, step) if step < self._total else None
+                yield batch

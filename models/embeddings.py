@@ -1,0 +1,80 @@
+"""Features of a frozen encoder for every record of a store, computed once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.checkpoint import weights_sha256
+from models.errors import ConfigurationError, TrainingError
+from models.method import Method
+from models.store import Store
+from models.types import Batch, Features
+
+_BATCH = 64
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The device that an accelerator's name asks for.
+
+    Raises:
+        ConfigurationError: a GPU is asked for and there is none.
+    """
+    if accelerator not in ("auto", "cpu", "gpu", "cuda"):
+        raise ConfigurationError(f"there is no accelerator {accelerator!r}; choose auto, cpu or gpu")
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigurationError("a GPU is asked for, but torch sees none; choose accelerator auto or cpu")
+    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def encode_rows(
+    method: Method, store: Store, rows_N: NDArray[np.int64], device: torch.device, take: Callable[[Features], torch.Tensor]
+) -> NDArray[np.float32]:
+    """Apply a frozen encoder to rows of a store and keep one of its features, float32 (N, F).
+
+    Neither weights nor batch-norm statistics change.
+
+    Raises:
+        TrainingError: a feature is not finite; names the records.
+    """
+    method = method.to(device).eval()
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(rows_N), _BATCH):
+            rows = rows_N[start : start + _BATCH]
+            features = method.encode(Batch(torch.from_numpy(store.signals(rows)).to(device), torch.from_numpy(rows)))
+            parts.append(take(features).float().cpu().numpy())
+    found = np.concatenate(parts) if parts else np.zeros((0, method.feature_width), np.float32)
+    bad = ~np.isfinite(found).all(axis=1)
+    if bad.any():
+        named = ", ".join(str(store.index["record_id"][int(row)]) for row in rows_N[bad][:10])
+        raise TrainingError(f"the encoder gives features that are not finite for {int(bad.sum())} records ({named}); train it again")
+    return found
+
+
+def pooled_features(method: Method, bundle: Path, store: Store, cache: Path, device: torch.device) -> NDArray[np.float32]:
+    """`Features.pooled_BF` of every row of a store, from the cache where they have been computed before."""
+    identity = hashlib.sha256((store.folder / "manifest.json").read_bytes()).hexdigest()
+    path = cache / f"{weights_sha256(bundle)[:32]}-{identity[:32]}.npy"
+    if path.exists():
+        try:
+            held: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError):
+            held = np.zeros((0, 0), np.float32)
+        if held.shape == (len(store), method.feature_width) and held.dtype == np.float32:
+            return held
+    found = encode_rows(method, store, np.arange(len(store)), device, lambda f: f.pooled_BF)
+    cache.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as stream:
+        np.save(stream, found)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+    return found

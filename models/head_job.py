@@ -1,0 +1,184 @@
+"""The job that trains the heads of one task, on an encoder and on its random-initialised twin."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.checkpoint import load_encoder, read_config, weights_sha256
+from models.data import IntArray, Labelled, labelled_records
+from models.embeddings import device_of, pooled_features
+from models.errors import ConfigurationError, TrainingError
+from models.finetune import finetune
+from models.heads import EpochReport, choose_label_ids, train_probes, write_probe
+from models.jobs import HeadJob, Job
+from models.predictions import Origin, Predictions, write_predictions
+from models.progress import Progress
+from models.store import open_store
+
+ARMS = ("pretrained", "random_init")
+_PROBE_SELECTION = "Adam 1e-3, L2 1e-4, batch 16, 100 epochs, x 0.1 after 40; features standardised on the training records; epoch by validation macro AUROC"
+_FINETUNE_SELECTION = "AdamW, one cycle, the whole network; step by validation macro AUROC, stopped early"
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A head job with its data at hand; positions refer to `data`."""
+
+    job: HeadJob
+    data: Labelled
+    progress: Progress
+    train_N: IntArray
+    validation_N: IntArray
+    judged_N: IntArray
+    history: list[dict[str, Any]]
+
+    def subset(self, fraction: float, chosen: dict[str, list[str]]) -> IntArray:
+        """Positions of the training records of a fraction; what was chosen is noted."""
+        ids = self.data.column("record_id")
+        picked = choose_label_ids(ids[self.train_N].tolist(), fraction)
+        chosen[f"{fraction:g}"] = picked
+        place = {record: i for i, record in enumerate(ids.tolist())}
+        return np.array(sorted(place[record] for record in picked), dtype=np.int64)
+
+    def note(self, slug: str, reports: Iterable[EpochReport], chosen: int) -> None:
+        """Keep a training history; a validation value that is undefined becomes null."""
+        for r in reports:
+            value = None if np.isnan(r.validation) else round(r.validation, 6)
+            self.history.append(
+                {"table": slug, "epoch": r.epoch, "loss": round(r.loss, 6), "validation": value, "chosen": r.epoch == chosen}
+            )
+
+
+def train_heads(job: HeadJob, progress: Progress) -> dict[str, Any]:
+    """Train every protocol at every fraction of labels and write prediction tables of validation and test folds.
+
+    Raises:
+        ConfigurationError: unknown protocol, or a fraction outside (0, 1].
+        TrainingError: a fold group is empty, or labels do not fit.
+        CheckpointError: an encoder bundle cannot be trusted.
+    """
+    started = time.perf_counter()
+    unknown = sorted(set(job.protocols) - {"linear_probe", "finetune"})
+    if unknown or any(not 0 < f <= 1 for f in job.fractions):
+        raise ConfigurationError(
+            f"head job: protocols {', '.join(unknown) or '-'} are unknown, or a fraction of {job.fractions} is not in (0, 1]"
+        )
+    data = labelled_records(open_store(job.store), job.labels)
+    groups = {
+        name: data.of_folds(folds)
+        for name, folds in (("train", job.train_folds), ("validation", job.validation_folds), ("test", job.test_folds))
+    }
+    empty = [name for name, positions in groups.items() if not len(positions)]
+    if empty:
+        raise TrainingError(f"task {job.task!r} has no record in the {' and '.join(empty)} folds; check folds and labels")
+    judged_N = np.sort(np.concatenate([groups["validation"], groups["test"]]))
+    work = _Work(job, data, progress, groups["train"], groups["validation"], judged_N, [])
+    chosen: dict[str, list[str]] = {}
+    tables = []
+    if "linear_probe" in job.protocols:
+        tables += _probe_all(work, chosen)
+    if "finetune" in job.protocols:
+        tables += _finetune_all(work, chosen)
+    (job.output / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in work.history))
+    (job.output / "label_ids.json").write_text(json.dumps(chosen, indent=1))
+    return {
+        "tables": tables,
+        "classes": len(data.classes),
+        "records": len(data.rows_N),
+        "timing": {"seconds": round(time.perf_counter() - started, 1)},
+    }
+
+
+def _probe_all(work: _Work, chosen: dict[str, list[str]]) -> list[str]:
+    job, device = work.job, device_of(work.job.accelerator)
+    bundles = {"pretrained": job.bundle, "random_init": job.random_init}
+    features = [pooled_features(load_encoder(bundles[arm]), bundles[arm], work.data.store, job.embeddings, device) for arm in ARMS]
+    features_ANF = np.stack(features)[:, work.data.rows_N]
+    tables = []
+    for fraction in job.fractions:
+        trained = train_probes(features_ANF, work.data.labels_NC, work.subset(fraction, chosen), work.validation_N, job.seed)
+        for arm, values_NF, (probe, reports) in zip(ARMS, features_ANF, trained, strict=True):
+            origin = make_origin(job, job.task, "linear_probe", arm, bundles[arm], _PROBE_SELECTION, fraction=fraction)
+            save_table(job, work.data, work.judged_N, probe.scores(values_NF[work.judged_N]), origin)
+            write_probe(job.output / "heads" / f"{origin.slug}.safetensors", probe, work.data.classes)
+            work.note(origin.slug, reports, probe.epoch)
+            tables.append(origin.slug)
+            _report(work, origin.slug, reports, probe.epoch)
+    return tables
+
+
+def _finetune_all(work: _Work, chosen: dict[str, list[str]]) -> list[str]:
+    from safetensors.torch import save
+
+    from models.training_state import write_durably
+
+    job, device = work.job, device_of(work.job.accelerator)
+    steps = read_config(job.bundle)["provenance"]["steps"]
+    tables = []
+    for fraction in job.fractions:
+        done = finetune(
+            load_encoder(job.bundle), work.data, work.subset(fraction, chosen), work.validation_N, work.judged_N, job.seed, device
+        )
+        start = f"from {steps} pretraining steps" if steps else "from random weights"
+        origin = make_origin(job, job.task, "finetune", "pretrained", job.bundle, f"{_FINETUNE_SELECTION}; {start}", fraction=fraction)
+        save_table(job, work.data, work.judged_N, done.scores_NC, origin)
+        path = job.output / "heads" / f"{origin.slug}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, save({k: v.contiguous() for k, v in done.state.items()}, {"classes": json.dumps(work.data.classes)}))
+        work.note(origin.slug, done.history, done.chosen)
+        tables.append(origin.slug)
+        _report(work, origin.slug, done.history, done.chosen)
+    return tables
+
+
+def _report(work: _Work, slug: str, reports: list[EpochReport], chosen: int) -> None:
+    best = next((r for r in reports if r.epoch == chosen), None)
+    value = "undefined" if best is None or np.isnan(best.validation) else f"{best.validation:.4f}"
+    work.progress.metrics(
+        {"table": slug, "validation_macro_auroc": None if value == "undefined" else float(value)}, f"{slug}: validation macro AUROC {value}"
+    )
+
+
+def make_origin(
+    job: Job, task: str, protocol: str, arm: str, bundle: Path, selection: str, fraction: float | None = None, prompts: str | None = None
+) -> Origin:
+    """Where the scores of a table come from."""
+    return Origin(
+        dataset=job.dataset,
+        task=task,
+        method=job.method,
+        preset=job.preset,
+        protocol=protocol,
+        arm=arm,
+        seed=job.seed,
+        encoder_sha256=weights_sha256(bundle),
+        fraction=fraction,
+        prompts=prompts,
+        selection=selection,
+    )
+
+
+def save_table(
+    job: Job, data: Labelled, positions: IntArray, scores_NC: NDArray[np.float32], origin: Origin, columns: list[int] | None = None
+) -> None:
+    """Write the prediction table of some labelled records; `columns` are the classes that were scored, all by default."""
+    columns = list(range(len(data.classes))) if columns is None else columns
+    fold_N = np.asarray(data.store.index["fold"])[data.rows_N]
+    table = Predictions(
+        origin,
+        tuple(data.classes[c] for c in columns),
+        data.column("record_id")[positions],
+        data.column("patient_id")[positions],
+        fold_N[positions].astype(np.int64),
+        np.ascontiguousarray(scores_NC, dtype=np.float32),
+        data.labels_NC[positions][:, columns],
+    )
+    write_predictions(job.output / "predictions" / f"{origin.slug}.parquet", table)

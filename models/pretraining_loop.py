@@ -1,0 +1,210 @@
+"""What happens at each step of pretraining: random states, losses, metrics, validation, checkpoints, interruption."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.config import TrainingConfig
+from models.data import BatchOrder, Records, StepLoader
+from models.errors import TrainingError
+from models.jobs import PretrainJob
+from models.method import Method
+from models.progress import MetricsFile, Progress
+from models.throughput import peak_flops
+from models.training_state import LAST
+from models.types import Batch, Losses
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+
+@dataclass
+class Loop:
+    """A training run in progress.
+
+    Attributes:
+        step: optimiser steps taken.
+        final: last reported loss and its parts.
+        speed: records per second and the like, of the last logged interval.
+        flops: floating-point operations of one record, or None if not counted.
+        interrupted: it ended because it was told to, with its state saved.
+    """
+
+    job: PretrainJob
+    config: TrainingConfig
+    method: Method
+    total_steps: int
+    train: Records
+    validation: Records | None
+    progress: Progress
+    metrics: MetricsFile
+    step: int = 0
+    final: dict[str, float] = field(default_factory=dict)
+    speed: dict[str, float | None] = field(default_factory=dict)
+    flops: float | None = None
+    loader: StepLoader | None = None
+    interrupted: bool = False
+
+    @property
+    def batch_size(self) -> int:
+        """Records of a step; no more than there are."""
+        return min(self.config.batch_size, len(self.train))
+
+
+def build_module(loop: Loop) -> pl.LightningModule:
+    """The method as Lightning wants it."""
+    import lightning.pytorch as pl
+
+    class Module(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.method = loop.method
+
+        def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+            reseed(loop.job.seed, self.global_step, self.global_rank)
+
+        def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+            losses = self.method.loss(batch)
+            if not math.isfinite(losses.total.item()):
+                raise TrainingError(_explain_loss(losses, self.global_step, loop.train, batch))
+            return {"loss": losses.total, "parts": {k: v.detach() for k, v in losses.parts.items()}}
+
+        def configure_optimizers(self) -> Any:
+            optimizer, schedule = self.method.optimizers(loop.total_steps)
+            return optimizer if schedule is None else {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    return Module()
+
+
+def reseed(seed: int, step: int, rank: int) -> None:
+    """Make the random numbers of a step a function of seed, step and process, so that a resumed run draws them again."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1))
+
+
+def _explain_loss(losses: Losses, step: int, records: Records, batch: Batch) -> str:
+    ids = records.store.index["record_id"]
+    named = ", ".join(str(ids[int(row)]) for row in batch.row_B[:20])
+    parts = ", ".join(f"{k} {v.item():g}" for k, v in losses.parts.items())
+    return (
+        f"the loss of step {step} is {losses.total.item():g} ({parts}); records {named}; look at these records or lower the learning rate"
+    )
+
+
+def build_callback(loop: Loop) -> pl.Callback:
+    """The callback that logs, validates, saves and stops."""
+    import lightning.pytorch as pl
+
+    class Watch(pl.Callback):
+        def __init__(self) -> None:
+            self.told_to_stop = False
+            self.best: dict[str, Any] = {"loss": math.inf, "failures": 0, "weights": {}}
+            self.started = self.window_started = time.perf_counter()
+            self.window_step, self.window_waited = 0, 0.0
+            self.peak: float | None = None
+
+        def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            # Set here because Lightning installs a handler of its own before, which saves nothing.
+            signal.signal(signal.SIGTERM, self._tell_to_stop)
+            loop.step = self.window_step = trainer.global_step
+            if trainer.is_global_zero:
+                loop.metrics.drop_after(trainer.global_step)
+                self.peak = peak_flops(pl_module.device, loop.job.precision)
+            self.window_started = time.perf_counter()
+
+        def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+            loop.step = trainer.global_step
+            last = loop.step >= loop.total_steps
+            validate = loop.validation is not None and (loop.step % loop.config.validate_every == 0 or last)
+            if loop.step % loop.config.log_every == 0 or last or validate:
+                self._log(trainer, outputs, self._validate(trainer) if validate else None)
+            exhausted = loop.config.patience is not None and self.best["failures"] > loop.config.patience
+            stop = self._agreed(trainer, self.told_to_stop or self._out_of_time()) and not last
+            if (loop.step % loop.config.checkpoint_every == 0 and not last) or stop:
+                trainer.save_checkpoint(loop.job.output / LAST)
+            loop.interrupted = stop
+            if stop or exhausted:
+                trainer.should_stop = True
+
+        def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            if loop.config.patience is not None and self.best["weights"] and not loop.interrupted:
+                loop.method.load_state_dict(self.best["weights"])
+
+        def state_dict(self) -> dict[str, Any]:
+            return self.best
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            self.best = state_dict
+
+        def _tell_to_stop(self, *_: Any) -> None:
+            self.told_to_stop = True
+
+        def _out_of_time(self) -> bool:
+            limit = loop.job.time_limit_s
+            return limit is not None and time.perf_counter() - self.started > limit
+
+        def _agreed(self, trainer: pl.Trainer, stop: bool) -> bool:
+            return trainer.strategy.reduce_boolean_decision(stop, all=False) if trainer.world_size > 1 else stop
+
+        def _validate(self, trainer: pl.Trainer) -> float:
+            loss = validation_loss(loop, trainer)
+            if loss < self.best["loss"]:
+                keep = loop.config.patience is not None
+                weights = {k: v.detach().cpu().clone() for k, v in loop.method.state_dict().items()} if keep else {}
+                self.best = {"loss": loss, "failures": 0, "weights": weights}
+            else:
+                self.best = {**self.best, "failures": self.best["failures"] + 1}
+            return loss
+
+        def _log(self, trainer: pl.Trainer, outputs: dict[str, Any], validation: float | None) -> None:
+            losses = {"loss": outputs["loss"], **outputs["parts"]}
+            values = {k: float(trainer.strategy.reduce(v.detach(), reduce_op="mean")) for k, v in losses.items()}
+            if not trainer.is_global_zero:
+                return
+            loop.final = values if validation is None else {**values, "validation_loss": validation}
+            loop.speed = self._speed()
+            row = {"step": loop.step, "lr": trainer.optimizers[0].param_groups[0]["lr"], **loop.final, **loop.speed}
+            loop.metrics.append(row)
+            text = f"step {loop.step} of {loop.total_steps}, loss {values['loss']:.4f}, {loop.speed['records_per_s']:.0f} records/s"
+            loop.progress.metrics(row, text)
+
+        def _speed(self) -> dict[str, float | None]:
+            now, waited = time.perf_counter(), 0.0 if loop.loader is None else loop.loader.waited_s
+            elapsed = now - self.window_started
+            rate = (loop.step - self.window_step) * loop.batch_size / elapsed
+            share = (waited - self.window_waited) / elapsed
+            self.window_started, self.window_step, self.window_waited = now, loop.step, waited
+            devices = loop.job.devices * loop.job.nodes
+            mfu = rate * loop.flops / (self.peak * devices) if loop.flops and self.peak else None
+            return {"records_per_s": round(rate, 1), "mfu": None if mfu is None else round(mfu, 4), "wait_share": round(share, 4)}
+
+    return Watch()
+
+
+def validation_loss(loop: Loop, trainer: pl.Trainer) -> float:
+    """Mean loss over the validation records in evaluation mode, always over the same batches and random numbers."""
+    if loop.validation is None:
+        raise TrainingError("there are no validation records to measure a loss on; name validation folds or set validate_every to 0")
+    records = loop.validation
+    order = BatchOrder(len(records), min(loop.batch_size, len(records) - len(records) % trainer.world_size), loop.job.seed)
+    device = trainer.strategy.root_device
+    losses: list[Tensor] = []
+    loop.method.eval()
+    with (
+        torch.no_grad(),
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        trainer.precision_plugin.forward_context(),
+    ):
+        reseed(loop.job.seed, 0, trainer.global_rank)
+        for step in range(len(records) // order.batch_size):
+            batch = records.batch(order.share(step, trainer.global_rank, trainer.world_size))
+            losses.append(loop.method.loss(trainer.strategy.batch_to_device(batch)).total)
+    loop.method.train()
+    return float(trainer.strategy.reduce(torch.stack(losses).mean(), reduce_op="mean"))

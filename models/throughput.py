@@ -1,0 +1,52 @@
+"""How much of the machine a training run uses: floating-point operations of a record against a measured peak."""
+
+from __future__ import annotations
+
+import copy
+import time
+
+import torch
+from torch import nn
+
+from models.method import Method
+from models.types import Batch
+
+
+def flops_per_record(method: Method, batch: Batch) -> float:
+    """Floating-point operations of forward and backward for one record, counted on a copy of the network.
+
+    The copy keeps gradients, batch-norm statistics and random states of the real one as they are.
+    """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    twin = copy.deepcopy(method).train()
+    # Fused attention kernels are not counted on every device, the matrix products they consist of are.
+    with torch.random.fork_rng(devices=[]), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        twin.loss(batch).total.backward()  # type: ignore[no-untyped-call]
+    return float(counter.get_total_flops() / len(batch.signal_BLT))
+
+
+def peak_flops(device: torch.device, precision: str) -> float:
+    """Operations per second of a large matrix product on this device: the limit that MFU is measured against."""
+    dtype = {"bf16": torch.bfloat16, "16-m": torch.float16}.get(precision[:4], torch.float32)
+    size = 8192 if device.type == "cuda" else 1024
+    factor = torch.ones(size, size, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(4):
+        _wait(device)
+        started = time.perf_counter()
+        factor @ factor
+        _wait(device)
+        best = min(best, time.perf_counter() - started)
+    return float(2 * size**3 / best)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of weights, frozen ones included."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

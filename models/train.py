@@ -1,0 +1,126 @@
+"""The one entry point of every training job on every back end: `python -P -m models.train job.json`.
+
+A job writes into its run folder and can be started again at any time: it goes on where it stopped, and ends at once when
+its result is there. Exit codes: 0 done, 1 failed, 143 interrupted with its state saved (start it again).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from models.errors import ConfigurationError, EinthovenError
+from models.jobs import HeadJob, Job, PretrainJob, ZeroShotJob, kind_of, read_job
+from models.progress import Progress
+
+INTERRUPTED = 143
+RESULT = "result.json"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the job whose file is the only argument; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _leave)
+    if sys.flags.safe_path:
+        os.environ["PYTHONSAFEPATH"] = "1"  # processes that Lightning starts must not import from the working folder either
+    if len(arguments) != 1:
+        logging.error("usage: python -P -m models.train job.json")
+        return 2
+    try:
+        job = read_job(Path(arguments[0]))
+    except ConfigurationError as error:
+        logging.error("%s", error)
+        return 1
+    progress = Progress(_rank(job))
+    try:
+        result = run(job, progress)
+    except EinthovenError as error:
+        logging.error("%s: %s", type(error).__name__, error)
+        progress.fail(error)
+        return 1
+    except Exception as error:
+        progress.fail(error)
+        raise
+    if result is None:
+        logging.info("interrupted; the state is saved, start the job again to go on")
+        return INTERRUPTED
+    progress.finish(result)
+    return 0
+
+
+def run(job: Job, progress: Progress) -> dict[str, Any] | None:
+    """Run a job, or take the result of an earlier run; None if it was interrupted.
+
+    Raises:
+        EinthovenError: it cannot be done; the message says why.
+    """
+    finished = job.output / RESULT
+    if finished.exists():
+        done: dict[str, Any] = json.loads(finished.read_text())
+        return done
+    job.output.mkdir(parents=True, exist_ok=True)
+    _set_threads(job)
+    result = _dispatch(job, progress)
+    if result is None or progress.rank != 0:
+        return result
+    result = {"kind": kind_of(job), **result}
+    from models.training_state import sync_folder, write_durably
+
+    temporary = job.output / f".{RESULT}.{os.getpid()}"
+    write_durably(temporary, json.dumps(result, indent=1, sort_keys=True).encode())
+    os.replace(temporary, finished)
+    sync_folder(job.output)
+    if isinstance(job, PretrainJob):
+        from models.pretraining import remove_states
+
+        remove_states(job.output)
+    return result
+
+
+def _dispatch(job: Job, progress: Progress) -> dict[str, Any] | None:
+    if isinstance(job, PretrainJob):
+        from models.pretraining import pretrain
+
+        return pretrain(job, progress)
+    if isinstance(job, HeadJob):
+        from models.head_job import train_heads
+
+        return train_heads(job, progress)
+    if isinstance(job, ZeroShotJob):
+        from models.zero_shot import classify
+
+        return classify(job, progress)
+    raise ConfigurationError(f"no code runs a {type(job).__name__}")
+
+
+def _set_threads(job: Job) -> None:
+    """Threads of the machine's setting, else of the job, else torch's default."""
+    import torch
+
+    text = os.environ.get("EINTHOVEN_THREADS") or job.threads
+    if text:
+        try:
+            torch.set_num_threads(int(text))
+        except (ValueError, RuntimeError) as error:
+            raise ConfigurationError(f"EINTHOVEN_THREADS or the job's threads is {text!r}; give a whole number above 0") from error
+
+
+def _rank(job: Job) -> int:
+    if not isinstance(job, PretrainJob):
+        return 0
+    from models.pretraining import process_rank
+
+    return process_rank(job)
+
+
+def _leave(*_: Any) -> None:
+    raise SystemExit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
