@@ -6,7 +6,7 @@ asks for one decides where it may go.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +14,20 @@ from models.types import LEADS
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
+
+    from models.predictions import Predictions
 
 
 _MM_PER_S, _MM_PER_MV, _INCH_MM = 25.0, 10.0, 25.4
 _ROW_MM, _MARGIN_MM, _PULSE_MM = 30.0, 5.0, 10.0
 _PAPER, _MINOR, _MAJOR, _INK = "#fffafa", "#f9d6d6", "#f0a8a8", "#16202e"
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9772b", "#8a8f98"
+_NO_LOSS = frozenset({"step", "epoch", "lr", "loss", "validation_loss", "records_per_s", "mfu", "wait_share"})
+_MOST_CURVES = 10
 _PALETTE = ("#1f5fa8", "#d9772b", "#2d8659", "#a8324a", "#6d4fa3", "#7a6a2f", "#2c8c99", "#c2508f", "#555b66", "#94a321")
 
 
@@ -126,8 +131,189 @@ def _trace(
     ax.text(left + 1.2, middle + 0.36 * _ROW_MM, label, fontsize=9, fontweight="bold", color=_INK, va="center", bbox=paper, zorder=5)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def loss_figure(path: Path, metrics_rows: Sequence[Mapping[str, Any]], title: str) -> None:
+    """Draw how training went: losses over steps, and below them the learning rate and the throughput.
 
+    Args:
+        path: PNG to write.
+        metrics_rows: lines of metrics.jsonl: step, loss, its named parts, validation_loss in some, lr, records_per_s; a value
+            that is missing or None is left out.
+        title: printed above.
+    """
+    figure = _figure(8.0, 5.6, title)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    parts = [k for k in dict.fromkeys(k for row in metrics_rows for k in row) if k not in _NO_LOSS]
+    for i, name in enumerate(parts if len(parts) > 1 else []):
+        _line(upper, metrics_rows, name, color=_PALETTE[2 + i % (len(_PALETTE) - 2)], linewidth=1.1, label=name.replace("_", " "))
+    _line(upper, metrics_rows, "loss", color=_BLUE, linewidth=2.0, label="loss")
+    _line(upper, metrics_rows, "validation_loss", color=_ORANGE, linewidth=1.6, marker="o", markersize=4, label="validation loss")
+    upper.set_ylabel("loss")
+    if upper.lines:
+        upper.legend(frameon=False, fontsize=9, ncols=2)
+    _line(lower, metrics_rows, "lr", color=_INK, linewidth=1.3)
+    lower.set(xlabel="step", ylabel="learning rate")
+    right = lower.twinx()
+    _line(right, metrics_rows, "records_per_s", color=_GREY, linewidth=1.1, linestyle="--")
+    right.set_ylabel("records/s (dashed)", color=_GREY)
+    right.set_ylim(bottom=0)
+    for ax in (upper, lower, right):
+        _plain(ax)
+    right.grid(visible=False)
+    lower.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+    _save(figure, path)
+
+
+def _line(ax: Axes, rows: Sequence[Mapping[str, Any]], name: str, **style: Any) -> None:
+    points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+    if points:
+        ax.plot(*zip(*points, strict=True), **style)
+
+
+def roc_figure(path: Path, table: Predictions) -> None:
+    """Draw the ROC curve of every class, with its AUROC; of more than ten classes the five best and five worst in colour.
+
+    Classes without both positives and negatives are named below the legend, not drawn.
+    """
+    import numpy as np
+    from sklearn.metrics import auc, roc_curve
+
+    curves, undefined = [], []
+    for i, name in enumerate(table.classes):
+        if len(np.unique(table.labels_NC[:, i])) < 2:
+            undefined.append(name)
+            continue
+        false_rate, true_rate, _ = roc_curve(table.labels_NC[:, i], table.scores_NC[:, i])
+        curves.append((float(auc(false_rate, true_rate)), name, false_rate, true_rate))
+    curves.sort(key=lambda c: -c[0])
+    shown = curves if len(curves) <= _MOST_CURVES else curves[: _MOST_CURVES // 2] + curves[-_MOST_CURVES // 2 :]
+    figure = _figure(8.6, 6.0, _about(table))
+    ax = figure.subplots()
+    ax.plot([0, 1], [0, 1], color="#c4c8ce", linewidth=1.0, linestyle="--")
+    for _, _, false_rate, true_rate in curves[_MOST_CURVES // 2 : -_MOST_CURVES // 2] if shown is not curves else []:
+        ax.plot(false_rate, true_rate, color="#d3d6db", linewidth=0.8)
+    for (area, name, false_rate, true_rate), colour in zip(shown, _PALETTE, strict=False):
+        ax.plot(false_rate, true_rate, color=colour, linewidth=1.6, label=f"{name}  {area:.3f}")
+    ax.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.005, 1.005), ylim=(-0.005, 1.005), aspect="equal")
+    macro = f"macro AUROC {np.mean([c[0] for c in curves]):.3f}" if curves else "no class has both labels"
+    note = f"{macro}\n{len(table.record_id)} records" + (f"\nundefined: {', '.join(undefined[:6])}" if undefined else "")
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(handles, labels, title=note, loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=9, alignment="left")
+    _plain(ax)
+    _save(figure, path)
+
+
+def _about(table: Predictions) -> str:
+    origin = table.origin
+    share = "" if origin.fraction is None else f", {origin.fraction:.0%} of labels"
+    prompts = "" if origin.prompts is None else f", prompts {origin.prompts}"
+    return f"{origin.dataset}/{origin.task}: {origin.method} {origin.preset}, {origin.protocol.replace('_', ' ')}{share}{prompts}"
+
+
+def leaderboard_figure(path: Path, table: pd.DataFrame) -> None:
+    """Draw a forest of our results: value and 95 % interval of each row, beside its random-initialised twin, baseline and paper.
+
+    Args:
+        path: PNG to write.
+        table: columns kind, dataset, task, title, preset, protocol, fraction, prompts, value, low, high, random_init,
+            random_init_low, random_init_high, supervised, published; only rows of kind "ours" are drawn.
+    """
+    import numpy as np
+
+    ours = table[table["kind"] == "ours"]
+    places = [list(group.itertuples()) for _, group in ours.groupby(["dataset", "task"], sort=True)]
+    n_lines = sum(len(rows) + 1.6 for rows in places)
+    figure = _figure(11.0, 1.5 + 0.27 * max(n_lines, 3.0), "Leaderboard: macro AUROC on the test folds, 95 % intervals over patients")
+    ax = figure.subplots()
+    y, ticks, labels = 0.0, [], []
+    for rows in places:
+        y += 1.1
+        ax.text(
+            0.0, y, f" {rows[0].dataset} / {rows[0].task}", transform=ax.get_yaxis_transform(), fontweight="bold", fontsize=10, va="center"
+        )
+        ax.axhline(y + 0.45, color="#dfe2e6", linewidth=0.8)
+        for row in rows:
+            y += 1.0
+            ticks.append(y)
+            labels.append(_row_label(row))
+            _forest_row(ax, row, y)
+        y += 0.5
+    known = [
+        float(v)
+        for c in ("value", "low", "random_init", "random_init_low", "supervised", "published")
+        for v in ours[c]
+        if v == v and v is not None
+    ]
+    ax.set(xlim=(min([0.48, *(v - 0.02 for v in known)]), 1.0), ylim=(y + 0.4, 0.3), yticks=ticks, xlabel="macro AUROC")
+    ax.set_yticks(ticks, labels, fontsize=9)
+    ax.axvline(0.5, color=_GREY, linewidth=0.8, linestyle=":")
+    _plain(ax)
+    ax.grid(visible=False, axis="y")
+    if not len(ours):
+        ax.text(0.5, 0.5, "nothing has been evaluated yet", transform=ax.transAxes, ha="center", color=_GREY)
+    _forest_legend(ax)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xticks(np.arange(np.ceil(ax.get_xlim()[0] * 10) / 10, 1.01, 0.1))
+    _save(figure, path)
+
+
+def _row_label(row: Any) -> str:
+    share = "" if row.fraction != row.fraction else f" {row.fraction:.0%}"
+    prompts = f" ({row.prompts})" if row.prompts else ""
+    return f"{row.title} {row.preset}, {row.protocol.replace('_', ' ')}{share}{prompts}"
+
+
+def _forest_row(ax: Axes, row: Any, y: float) -> None:
+    if row.random_init == row.random_init:
+        ax.plot([row.random_init_low, row.random_init_high], [y + 0.2, y + 0.2], color="#c4c8ce", linewidth=1.6)
+        ax.plot(row.random_init, y + 0.2, "o", markersize=4.5, markerfacecolor="white", markeredgecolor=_GREY)
+    if row.supervised == row.supervised:
+        ax.plot(row.supervised, y, "s", color=_PALETTE[2], markersize=5)
+    if row.published == row.published:
+        ax.plot(row.published, y, "D", color=_ORANGE, markersize=5.5)
+    ax.plot([row.low, row.high], [y, y], color=_BLUE, linewidth=2.4, solid_capstyle="butt")
+    ax.plot(row.value, y, "o", color=_BLUE, markersize=6)
+    ax.text(
+        1.01,
+        y,
+        f"{row.value:.3f} ({row.low:.3f}-{row.high:.3f})",
+        transform=ax.get_yaxis_transform(),
+        fontsize=8.5,
+        va="center",
+        color=_INK,
+    )
+
+
+def _forest_legend(ax: Axes) -> None:
+    from matplotlib.lines import Line2D
+
+    marks = [
+        Line2D([], [], color=_BLUE, marker="o", linewidth=2.4, label="ours"),
+        Line2D(
+            [], [], color="#c4c8ce", marker="o", markerfacecolor="white", markeredgecolor=_GREY, linewidth=1.6, label="random initialised"
+        ),
+        Line2D([], [], color=_PALETTE[2], marker="s", linestyle="", label="supervised baseline"),
+        Line2D([], [], color=_ORANGE, marker="D", linestyle="", label="published (other protocol or data)"),
+    ]
+    ax.legend(handles=marks, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False, fontsize=9)
+
+
+def _figure(width: float, height: float, title: str) -> Figure:
+    """A figure of some inches with a title."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=130, facecolor="white", layout="constrained")
+    figure.suptitle(title, fontsize=11, fontweight="bold", color=_INK, x=0.01, ha="left")
+    return figure
+
+
+def _plain(ax: Axes) -> None:
+    ax.grid(visible=True, color="#e7e9ec", linewidth=0.7)
+    ax.set_axisbelow(True)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    ax.tick_params(labelsize=9)
+
+
+def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_png(path)
+    figure.savefig(path, format="png")

@@ -260,7 +260,7 @@ def _findings(lasting: tuple[str, ...], passing: tuple[str, ...]) -> list[str]:
     """SCP codes of one record: a pacemaker hides the patient's own QRS and T, and what needs a P wave goes with the P wave."""
     if "PACE" in passing:
         return ["PACE"]
-    hidden = set()
+    hidden: set[str] = set()
     if {"AFIB", "AFLT"} & set(passing):
         hidden |= _NEEDS_P_WAVE
     if {"AFIB", "AFLT", "BIGU"} & set(passing):

@@ -44,13 +44,13 @@ class Beat:
         """Centres (W,), widths (W,) and vectors (W, 3) of the beat's waves after a cycle of `rr` seconds."""
         pace = float(np.clip(rr, 0.42, 1.3)) ** 0.5
         peak = 0.295 * self.qt * pace + max(0.0, float(self.qrs_at.max()) - 0.025)
-        centres = [self.qrs_at, [0.115], [peak - 0.055 * pace, peak]]
-        widths = [self.qrs_width, [0.042 * pace], [0.046 * pace, 0.033 * pace]]
+        centres = [self.qrs_at, np.array([0.115, peak - 0.055 * pace, peak])]
+        widths = [self.qrs_width, pace * np.array([0.042, 0.046, 0.033])]
         vectors = [self.qrs, self.st[None], np.stack([self.t_early * self.t, self.t])]
         if atrial:
             onset = float(self.qrs_at.min()) - 0.02 - self.pr
-            centres.append([onset + 0.045, onset + 0.045 + self.p_gap])
-            widths.append([0.019, 0.019])
+            centres.append(onset + 0.045 + np.array([0.0, self.p_gap]))
+            widths.append(np.array([0.019, 0.019]))
             vectors.append(self.p * ([0.4, -0.7, 1.0] if ectopic_atrial else [1.0, 1.0, 1.0]))
         return np.concatenate(centres), np.concatenate(widths), np.concatenate(vectors)
 

@@ -153,4 +153,5 @@ def flutter(seconds_T: NDArray[np.float64], cycle: float, first_beat: float, rng
     harmonic_H = np.arange(1, 5)[:, None]
     saw_T = (np.sin(harmonic_H * phase_T) / harmonic_H).sum(axis=0)
     direction_3 = np.array([-0.15, -0.9, 0.5])
-    return rng.uniform(0.12, 0.18) * direction_3[:, None] * saw_T
+    result: NDArray[np.float64] = float(rng.uniform(0.12, 0.18)) * direction_3[:, None] * saw_T
+    return result

@@ -60,6 +60,8 @@ def _fill(table: pd.DataFrame, rows: pd.Series, dataset: Dataset) -> None:
     if not rows.any():
         return
     names = named_labels(dataset, table["record_id"][rows].tolist())
-    for i in table.index[rows & table["record_id"].isin(names.index)]:
-        table.loc[i, "text"] = clean_report([template_report(names[table.loc[i, "record_id"]])])[0]
-        table.loc[i, ["language", "source", "coverage"]] = ["en", "template", 1.0]
+    rows = rows & table["record_id"].isin(names.index)
+    table.loc[rows, "text"] = [clean_report([template_report(names[r])])[0] for r in table["record_id"][rows]]
+    table.loc[rows, "language"] = "en"
+    table.loc[rows, "source"] = "template"
+    table.loc[rows, "coverage"] = 1.0

@@ -28,18 +28,8 @@ _UMLAUTS = {"de": {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "#": "ue", "�
 _BARE = str.maketrans("äöüåß", "aouas")
 _TOKEN = re.compile(r"\s+|[vV]\d{1,2}[rR]?(?![^\W\d_])|\d+(?:[.,]\d+)*|(?:[^\W\d_]|#)+|.", re.DOTALL)
 _LEADS = frozenset({"i", "ii", "iii", "avr", "avl", "avf", "l", "f", "vr", "vl", "vf"})
-_WAVES = frozenset("p q r s t u qrs st qt pr pq rs qs rsr j".split())
+_WAVES = frozenset({"p", "q", "r", "s", "t", "u", "j", "qrs", "st", "qt", "pr", "pq", "rs", "qs", "rsr"})
 _INSIDE = frozenset("-.")
-_ENGLISH_SIGNS = frozenset(
-    """
-    rhythm and are is of with the to be this non specific waves wave leads lead otherwise no left right tracing
-    trace axis old due may consistent suggesting possible probable fibrillation premature fascicular bundle branch
-    heart disease prolonged interval within limits ischaemia ischemia infarction changes requested tachycardia
-    bradycardia arrhythmia flutter hypertrophy ectopic beats beat pacing paced pacemaker degree enlargement
-    depression elevation inverted
-    """.split()
-)
-"""Words of English reports that German and Swedish ones do not use."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +79,9 @@ def to_english(text: str, language: str) -> tuple[str, float]:
 def detect_language(text: str) -> str:
     """The language of a report by the words that only one language has: "en", "de", "sv", or "unknown" without any."""
     words = [t for t in _TOKEN.findall(normalise(text).lower()) if _is_word(t)]
-    scores = {language: 0 for language in LANGUAGES}
+    scores = dict.fromkeys(LANGUAGES, 0)
     for word in words:
-        scores["en"] += word in _ENGLISH_SIGNS
+        scores["en"] += word in _english_signs()
         for language in _ENDINGS:
             scores[language] += _fold(word, language) in _foreign_words(language)
     best = max(scores.values())
@@ -203,6 +193,12 @@ def _english_words() -> frozenset[str]:
     tables = " ".join(term.english for language in _ENDINGS for term in term_table(language).values())
     codes = " ".join(STATEMENTS).lower()
     return frozenset(listed) | frozenset(re.findall(r"[^\W\d_]+", f"{tables} {codes}"))
+
+
+@cache
+def _english_signs() -> frozenset[str]:
+    """Words of English reports that German and Swedish ones do not use."""
+    return frozenset((_FOLDER / "english_signs.txt").read_text(encoding="utf-8").split())
 
 
 @cache
