@@ -154,7 +154,7 @@ def align(first: Predictions, second: Predictions) -> tuple[Predictions, Predict
         differs = np.flatnonzero((one != other).reshape(len(one), -1).any(axis=1)) if len(one) else np.zeros(0, np.int64)
         if len(differs):
             raise ScoringError(
-                f"{names} disagree on the {what} of {len(differs)} records, the first is {a.record_id[differs[0]]!r}; evaluate both on the same labels"
+                f"{names} disagree on the {what} of {len(differs)} records, the first is {str(a.record_id[differs[0]])!r}; evaluate both on the same labels"
             )
     return a, b
 

@@ -109,8 +109,9 @@ def client(settings: Settings) -> Any:
 
 
 def _silence() -> None:
-    """Keep MLflow from calling home; it looks at the variable when it is imported."""
+    """Keep MLflow from calling home and from drawing progress bars into logs; it looks at the first when it is imported."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 @contextmanager

@@ -1,0 +1,199 @@
+"""The leaderboard's rows: what stands beside what, and what never does."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from assets.leaderboard_table import COLUMNS, LeaderboardError, build_leaderboard, to_markdown
+from assets.scoring import GAIN
+from models.spec import GateRule, MethodSpec, Paper, Published
+from models.types import Modality
+
+
+def spec(name: str, title: str, *, published: tuple[Published, ...] = (), baseline: bool = False) -> MethodSpec:
+    return MethodSpec(
+        name=name,
+        title=title,
+        version="1",
+        paper=Paper("t", "v", "u"),
+        modalities=(Modality.ECG,),
+        config=object,
+        presets={},
+        protocols=("linear_probe",),
+        tasks=("super",),
+        gate=GateRule("super", "linear_probe"),
+        published=published,
+        baseline=baseline,
+    )
+
+
+PUBLISHED = (
+    Published("MERL ResNet18", "ptb_xl/super", "linear_probe", 0.8239, "MELP, Table 2", fraction=0.01),
+    Published("MERL ResNet18", "ptb_xl/super", "linear_probe", 0.8867, "MELP, Table 2", fraction=1.0),
+    Published("MERL ResNet18", "ptb_xl/super", "linear_probe_crops", 0.887, "another benchmark", fraction=1.0),
+    Published("MERL ResNet18 + CKEPE", "ptb_xl/super", "zero_shot", 0.742, "MELP, Table 3"),
+    Published("SimCLR", "ptb_xl/super", "linear_probe", 0.7353, "MELP, Table 2", fraction=1.0),
+    Published("SimCLR", "csn/all", "linear_probe", 0.7343, "MELP, Table 2", fraction=1.0),
+)
+SPECS = [spec("merl", "MERL", published=PUBLISHED), spec("supervised", "Supervised from scratch", baseline=True)]
+
+
+def row(value: float, method: str = "merl", protocol: str = "linear_probe", fraction: float = 1.0, **changes: object) -> dict[str, object]:
+    return {
+        "dataset": "ptb_xl",
+        "task": "super",
+        "method": method,
+        "preset": "tiny",
+        "protocol": protocol,
+        "arm": "pretrained",
+        "fraction": fraction,
+        "prompts": "",
+        "seed": 0,
+        "metric": "macro_auroc",
+        "value": value,
+        "low": value - 0.01,
+        "high": value + 0.01,
+        "n_records": 471,
+        "n_patients": 440,
+        "n_classes": 5,
+        "n_undefined": 0,
+        "interval": "95% patient bootstrap, 1000 resamples",
+        "note": "",
+        "data_version": f"version of {method}",
+    } | changes
+
+
+METRICS = [
+    row(0.80),
+    row(0.70, arm="random_init"),
+    row(0.10, metric=GAIN),
+    row(0.60, metric="macro_auprc"),
+    row(0.72, fraction=0.01),
+    row(0.65, protocol="zero_shot", fraction=math.nan, prompts="einthoven"),
+    row(0.55, protocol="zero_shot", fraction=math.nan, prompts="plain"),
+    row(0.50, protocol="zero_shot", fraction=math.nan, prompts="plain", arm="random_init"),
+    row(0.9, metric="auroc:NORM"),
+    row(0.85, "supervised", "finetune"),
+    row(0.60, "supervised", "finetune", 0.01),
+]
+
+
+def build(rows: list[dict[str, object]]) -> pd.DataFrame:
+    return build_leaderboard(pd.DataFrame(rows), SPECS)
+
+
+def find(table: pd.DataFrame, protocol: str, fraction: float | None = None, prompts: str = "", method: str = "merl") -> pd.Series:
+    same = table["fraction"].isna() if fraction is None else table["fraction"] == fraction
+    found = table[
+        (table["kind"] == "ours") & (table["method"] == method) & (table["protocol"] == protocol) & same & (table["prompts"] == prompts)
+    ]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def test_a_row_stands_beside_its_twin_gain_baseline_and_published_number() -> None:
+    table = build(METRICS)
+    assert list(table.columns) == COLUMNS
+    found = find(table, "linear_probe", 1.0)
+    assert (found["value"], found["random_init"], found["gain"], found["macro_auprc"]) == (0.80, 0.70, 0.10, 0.60)
+    assert (found["gain_low"], found["gain_high"]) == pytest.approx((0.09, 0.11))
+    assert (found["supervised"], found["supervised_method"], found["supervised_fraction"]) == (0.85, "supervised", 1.0)
+    assert (found["published"], found["published_source"], found["published_protocol"]) == (0.8867, "MELP, Table 2", "linear_probe")
+    assert (found["data_version"], found["n_records"], found["n_patients"]) == ("version of merl", 471, 440)
+
+
+def test_fractions_and_prompt_sets_are_not_mixed() -> None:
+    table = build(METRICS)
+    small = find(table, "linear_probe", 0.01)
+    assert (small["published"], small["supervised"], small["supervised_fraction"]) == (0.8239, 0.60, 0.01)
+    assert math.isnan(small["random_init"]) and math.isnan(small["gain"])
+    prompted, plain = find(table, "zero_shot", prompts="einthoven"), find(table, "zero_shot", prompts="plain")
+    assert math.isnan(prompted["random_init"])
+    assert plain["random_init"] == 0.50
+    assert prompted["published"] == plain["published"] == 0.742
+    assert (prompted["supervised"], prompted["supervised_fraction"]) == (0.85, 1.0)
+
+
+def test_a_baseline_on_other_records_is_not_shown_and_none_beside_itself() -> None:
+    rows = [row(0.8), row(0.85, "supervised", "finetune", n_records=470)]
+    assert math.isnan(find(build(rows), "linear_probe", 1.0)["supervised"])
+    assert math.isnan(find(build(METRICS), "finetune", 1.0, method="supervised")["supervised"])
+
+
+def test_only_published_numbers_on_our_tasks_are_context() -> None:
+    table = build(METRICS)
+    others = table[table["kind"] == "published"]
+    assert sorted(zip(others["method"], others["task"], others["protocol"], others["published"], strict=True)) == [
+        ("MERL ResNet18", "super", "linear_probe_crops", 0.887),
+        ("SimCLR", "super", "linear_probe", 0.7353),
+    ]
+    assert others["value"].isna().all()
+    synthetic = build([row(0.8, dataset="synthetic")])
+    assert (synthetic["kind"] == "ours").all()
+    assert synthetic["published"].isna().all()
+
+
+def test_order_is_by_task_protocol_fraction_and_then_best_first() -> None:
+    table = build([*METRICS, row(0.9, task="rhythm", seed=1), row(0.95, task="rhythm")])
+    ours = table[table["kind"] == "ours"]
+    assert list(zip(ours["task"], ours["protocol"], ours["value"], strict=True)) == [
+        ("rhythm", "linear_probe", 0.95),
+        ("rhythm", "linear_probe", 0.9),
+        ("super", "zero_shot", 0.65),
+        ("super", "zero_shot", 0.55),
+        ("super", "linear_probe", 0.72),
+        ("super", "linear_probe", 0.80),
+        ("super", "finetune", 0.60),
+        ("super", "finetune", 0.85),
+    ]
+    assert build(list(reversed(METRICS))).equals(build(METRICS))
+
+
+def test_whether_test_patients_were_seen_is_told_or_not_recorded() -> None:
+    assert pd.isna(find(build([row(0.8)]), "linear_probe", 1.0)["saw_test_patients"])
+    seen = find(build([row(0.8, saw_test_patients=True)]), "linear_probe", 1.0)
+    assert seen["saw_test_patients"]
+    assert "| not recorded |" in to_markdown(build([row(0.8)]))
+    assert "| yes |" in to_markdown(build([row(0.8, saw_test_patients=True)]))
+
+
+def test_markdown_names_values_intervals_and_sources() -> None:
+    text = to_markdown(build(METRICS))
+    assert "## ptb_xl / super" in text
+    assert "471 test records of 440 patients, 5 classes" in text
+    assert "| 0.800 (0.790 to 0.810) | 0.700 (0.690 to 0.710) | +0.100 (+0.090 to +0.110) | 0.850 (0.840 to 0.860) |" in text
+    assert "0.887 (MERL ResNet18; MELP, Table 2)" in text
+    assert "0.850 (0.840 to 0.860), 100% of labels" in text
+    assert "| SimCLR | linear_probe | 100% | 0.735 | MELP, Table 2 |" in text
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {13, 6}
+    assert "nan" not in text.casefold()
+
+
+def test_table_survives_parquet(tmp_path: Path) -> None:
+    table = build(METRICS)
+    table.to_parquet(tmp_path / "leaderboard.parquet", index=False)
+    assert to_markdown(pd.read_parquet(tmp_path / "leaderboard.parquet")) == to_markdown(table)
+
+
+def test_no_rows_make_an_empty_table() -> None:
+    empty = build_leaderboard(pd.DataFrame(METRICS).iloc[:0], SPECS)
+    assert list(empty.columns) == COLUMNS
+    assert "Nothing has been evaluated yet" in to_markdown(empty)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{k: v for k, v in row(0.8).items() if k != "data_version"}], "lack the columns data_version"),
+        ([row(0.8, "unheard_of")], "metrics of unheard_of"),
+        ([row(0.8), row(0.81)], "two rows for linear_probe, macro_auroc"),
+    ],
+)
+def test_faulty_metrics_are_refused(rows: list[dict[str, object]], message: str) -> None:
+    with pytest.raises(LeaderboardError, match=message):
+        build(rows)
