@@ -106,19 +106,20 @@ class CheckContext:
         Returns:
             The frames, by name, of the tables whose columns fit; only their values were looked at.
         """
-        from data_checks.suites import columns_suite
+        from data_checks.suites import columns_suite, declared_columns
         from data_checks.validation import Suite, validate
 
         suites: list[Suite] = []
         frames: dict[str, pd.DataFrame] = {}
         for rule in rules:
             columns = compare_columns(rule.table, rule.columns, exact=rule.exact)
-            suites.append(Suite(f"columns of {rule.name}", columns, columns_suite()))
-            if columns["fits_declaration"].all():
-                frame = to_frame(rule.table, rule.named_by)
-                rule.derive(frame)
-                frames[rule.name] = frame
-                suites.append(Suite(rule.name, frame, rule.expectations()))
+            if not columns["fits_declaration"].all():
+                suites.append(Suite(f"columns of {rule.name}", columns, columns_suite()))
+                continue
+            frame = to_frame(rule.table, rule.named_by)
+            rule.derive(frame)
+            frames[rule.name] = frame
+            suites.append(Suite(rule.name, frame, [*declared_columns(list(rule.columns)), *rule.expectations()]))
         name = Path(*self.output.key.path.parts, self.check, self.output.data_version[:16])
         validation = validate(self.workspace.root / "data_docs", name, suites, restricted=self.restricted)
         for fault in validation.faults:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from data_checks.cleaned import same_fold
 from data_checks.context import CheckContext, TableRules
-from data_checks.suites import reports_suite
+from data_checks.suites import REPORT_SOURCES, reports_suite
 from data_checks.tables import Kind, read_table
 
 if TYPE_CHECKING:
@@ -41,5 +41,5 @@ def check_reports(c: CheckContext) -> str:
         if missing:
             c.findings.fail("records without a row in reports.parquet", missing)
         c.findings.facts["n_empty"] = int(frame["is_empty"].sum())
-        c.findings.facts["sources"] = {str(k): int(v) for k, v in frame["source"].value_counts().items()}
+        c.findings.facts["sources"] = {s: int((frame["source"] == s).sum()) for s in REPORT_SOURCES}
     return f"{table.num_rows} reports are as declared"
