@@ -204,7 +204,7 @@ def label_set(codes: Collection[str], task: str, statements: Mapping[str, Statem
         case "rhythm":
             return {s.code for s in chosen if s.rhythm}
         case _:
-            raise ConfigurationError(f"there is no SCP task {task!r}; choose one of {', '.join(TASK_TITLES)}")
+            raise ConfigurationError(f"there is no task {task!r}; choose one of {', '.join(TASK_TITLES)}")
 
 
 def task_classes(task: str, statements: Mapping[str, Statement] = STATEMENTS) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Signal processing: repair, quality, simulation. Arrays in, arrays out, vectorised."""
