@@ -33,6 +33,7 @@ def check_reports(c: CheckContext) -> str:
         frame["known_record"] = frame["record_id"].isin(records.index)
         frame["same_fold_as_record"] = same_fold(frame, records)
         frame["template_elsewhere"] = (frame["source"] == "template") & ~frame["fold"].isin(training)
+        frame["coverage_if_text"] = frame["coverage"].notna() | (frame["original"].fillna("").str.strip() == "")
         frame["is_empty"] = (frame["text"].fillna("").str.strip() == "").astype(float)
 
     frame = c.validate(TableRules("reports.parquet", table, REPORTS_COLUMNS, "record_id", reports_suite, derive)).get("reports.parquet")

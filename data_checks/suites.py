@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from assets.dataset import Dataset
+from assets.text.terms import LANGUAGES
 
 SHA256 = r"^[0-9a-f]{64}$"
 FILLED = r"\S"
 SEXES = ("female", "male", "unknown")
 AGE_LIMIT_YEARS = 130
-LANGUAGES = ("de", "en", "sv", "unknown")
+REPORT_LANGUAGES = (*LANGUAGES, "unknown")
 REPORT_SOURCES = ("human", "machine", "template")
 EMPTY_TEXT_LIMIT = 0.1
 """Largest share of reports without text: a text method would learn from noise beyond it."""
@@ -63,7 +64,7 @@ def records_suite(dataset: type[Dataset]) -> list[Any]:
 def index_suite(dataset: type[Dataset], n_channels: int) -> list[Any]:
     """index.arrow of a store.
 
-    Derived: known_record, same_fold_as_record, present_record, row_in_shard, length_of_shard.
+    Derived: known_record, same_fold_as_record, row_in_shard, length_of_shard.
     """
     gxe = _gx()
     masks = (1 << n_channels) - 1
@@ -79,7 +80,6 @@ def index_suite(dataset: type[Dataset], n_channels: int) -> list[Any]:
         _true("row_in_shard", "shard and row lie within the shards of the manifest"),
         _true("length_of_shard", "n_samples is that of the window's shard"),
         _true("known_record", "the record is one of the raw stage's"),
-        _true("present_record", "the record's files are there according to the raw stage"),
         _true("same_fold_as_record", "the fold is the record's own"),
         _fold(dataset),
         _age(),
@@ -103,7 +103,8 @@ def labels_suite(classes: Sequence[str]) -> list[Any]:
 
 
 def reports_suite() -> list[Any]:
-    """reports.parquet. Derived: known_record, same_fold_as_record, template_elsewhere, is_empty."""
+    """reports.parquet. Derived: known_record, same_fold_as_record, template_elsewhere, coverage_if_text,
+    is_empty."""
     gxe = _gx()
     return [
         *_some_rows("report"),
@@ -112,11 +113,11 @@ def reports_suite() -> list[Any]:
         _true("same_fold_as_record", "the fold is the record's own"),
         _filled("text", "text is there, if only as an empty string"),
         _filled("language", "language is said"),
-        _one_of("language", LANGUAGES, f"language is one of {', '.join(LANGUAGES)}"),
+        _one_of("language", REPORT_LANGUAGES, f"language is one of {', '.join(REPORT_LANGUAGES)}"),
         _filled("source", "source is said"),
         _one_of("source", REPORT_SOURCES, f"source is one of {', '.join(REPORT_SOURCES)}"),
         _false("template_elsewhere", "templates made from labels stand in training folds only"),
-        _filled("coverage", "coverage is known"),
+        _true("coverage_if_text", "coverage is known where the source has text"),
         _between("coverage", 0, 1, "coverage lies between 0 and 1"),
         gxe.ExpectColumnMeanToBeBetween(
             column="is_empty", min_value=0, max_value=EMPTY_TEXT_LIMIT, description=f"at most {EMPTY_TEXT_LIMIT:.0%} of reports are empty"

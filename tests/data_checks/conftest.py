@@ -108,7 +108,9 @@ class World:
 
         return self.publish(Key(("raw", self.dataset.name)), build)
 
-    def cleaned(self, index: Edit = same, quarantine: Edit = same, shards: Edit = same, facts: Edit = same) -> Output:
+    def cleaned(
+        self, index: Edit = same, quarantine: Edit = same, shards: Edit = same, facts: Edit = same, absent: tuple[str, ...] = ()
+    ) -> Output:
         """All records but r39, which is in quarantine, in two shards."""
         raw = self.workspace.require(Key(("raw", self.dataset.name)))
 
@@ -126,6 +128,7 @@ class World:
             bad = pd.DataFrame(
                 {"record_id": ["r39"], "patient_id": ["p19"], "reason": ["checksum"], "explanation": ["differs"], "path": ["r39.hea"]}
             )
+            pd.DataFrame({"record_id": pd.Series(absent, dtype="str")}).to_parquet(folder / "absent.parquet", index=False)
             quarantine(bad).to_parquet(folder / "quarantine.parquet", index=False)
             signals = np.random.default_rng(0).integers(-500, 500, (n, 12, N_SAMPLES)).astype(np.int16)
             arrays = shards([signals[:20], signals[20:]])
