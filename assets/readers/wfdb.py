@@ -11,9 +11,8 @@ import hashlib
 import math
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -44,12 +43,20 @@ _FORMAT = re.compile(r"([0-9]{1,4})(?:x([0-9]{1,4}))?(?::([0-9]{1,9}))?(?:\+([0-
 _GAIN = re.compile(rf"({_NUMBER})(?:\(([+-]?[0-9]{{1,9}})\))?(?:/(\S+))?")
 _RATE = re.compile(rf"({_NUMBER})(?:/.*)?")
 _COUNT = re.compile(r"[0-9]{1,18}")
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_SIGNAL = re.compile(r"(\S+)\s+(\S+)(?:\s+(\S+)((?:\s+[+-]?[0-9]{1,18}(?!\S)){0,5})\s*(.*))?")
 _DATA_FILE = re.compile(r"[^\x00-\x1f/\\]{1,255}")
 
 
-@dataclass(frozen=True)
-class _Signal:
+class _Source(NamedTuple):
+    """What the first three words of a signal line say; the baseline is None where they leave it open."""
+
+    offset: int
+    factor: float
+    baseline: int | None
+    unit: str
+
+
+class _Signal(NamedTuple):
     """One signal line of a header: `physical = (count - baseline) * factor` in `unit`."""
 
     file: str
@@ -61,8 +68,7 @@ class _Signal:
     lead: str
 
 
-@dataclass(frozen=True)
-class _Header:
+class _Header(NamedTuple):
     fs_hz: float
     n_samples: int | None
     signals: tuple[_Signal, ...]
@@ -151,7 +157,8 @@ def _parse_header(path: Path, raw: bytes) -> _Header:
         raise RecordError("record_name", path, f"describes record {name[:80]!r} but is named {path.stem!r}; restore the original file name")
     if n_signals != len(lines) - 1:
         raise RecordError("bad_header", path, f"states {n_signals} signals but has {len(lines) - 1} signal lines")
-    signals = tuple(_parse_signal_line(path, line) for line in lines[1:])
+    sources: dict[tuple[str, str, str], _Source] = {}
+    signals = tuple(_parse_signal_line(path, line, sources) for line in lines[1:])
     names = [s.lead for s in signals]
     if repeated := sorted({n for n in names if names.count(n) > 1}):
         raise RecordError("duplicate_leads", path, f"names {', '.join(repeated)} more than once")
@@ -176,33 +183,40 @@ def _parse_record_line(path: Path, line: str) -> tuple[str, int, float, int | No
     return name, int(fields[0]), fs_hz, int(fields[2]) or None  # 0 means unspecified in this format
 
 
-def _parse_signal_line(path: Path, line: str) -> _Signal:
-    file, *fields = line.split()
-    if not _DATA_FILE.fullmatch(file) or file in ("-", "~", ".", "..") or file.startswith("~"):
-        raise RecordError("unsafe_path", path, f"names the data file {file[:80]!r}; only a plain file beside the header is read")
-    form = _FORMAT.fullmatch(fields[0]) if fields else None
-    if form is None:
+def _parse_signal_line(path: Path, line: str, sources: dict[tuple[str, str, str], _Source]) -> _Signal:
+    """Parse a signal line; `sources` keeps what neighbouring lines repeat word for word."""
+    match = _SIGNAL.fullmatch(line)
+    if match is None:
         raise RecordError("bad_header", path, f"signal line {line[:80]!r} states no signal format")
-    number, per_frame, skew, offset = form.groups()
-    if int(number) != 16 or int(per_frame or 1) != 1 or int(skew or 0) != 0:
-        raise RecordError("unsupported_format", path, f"signal format {fields[0]!r} is not read; this reader takes format 16")
-    factor, baseline, unit = _parse_gain(path, fields[1] if len(fields) > 1 else "")
-    rest = fields[2:]
-    numbers: list[int] = []  # resolution, zero, first value, checksum, block size; writers stop early, then comes the name
-    while rest and len(numbers) < 5 and _INTEGER.fullmatch(rest[0]):
-        numbers.append(int(rest.pop(0)))
-    lead = " ".join(rest)
+    file, form, gain, integers, name = match.groups(default="")
+    source = sources.get((file, form, gain))
+    if source is None:
+        source = sources[file, form, gain] = _parse_source(path, file, form, gain)
+    numbers = [int(n) for n in integers.split()]  # resolution, zero, first value, checksum, block size; writers stop early
+    lead = " ".join(name.split())
     if not lead:
         raise RecordError("unnamed_lead", path, f"signal line {line[:80]!r} names no lead; add its name at the end of the line")
     return _Signal(
         file=file,
-        offset=int(offset or 0),
-        factor=factor,
-        baseline=baseline if baseline is not None else (numbers[1] if len(numbers) > 1 else 0),
-        unit=unit,
+        offset=source.offset,
+        factor=source.factor,
+        baseline=source.baseline if source.baseline is not None else (numbers[1] if len(numbers) > 1 else 0),
+        unit=source.unit,
         checksum=numbers[3] if len(numbers) > 3 else None,
         lead=_CANONICAL.get(lead.lower(), lead),
     )
+
+
+def _parse_source(path: Path, file: str, form: str, gain: str) -> _Source:
+    if not _DATA_FILE.fullmatch(file) or file in ("-", ".", "..") or file.startswith("~"):
+        raise RecordError("unsafe_path", path, f"names the data file {file[:80]!r}; only a plain file beside the header is read")
+    match = _FORMAT.fullmatch(form)
+    if match is None:
+        raise RecordError("bad_header", path, f"{form[:40]!r} is no signal format")
+    number, per_frame, skew, offset = match.groups()
+    if int(number) != 16 or int(per_frame or 1) != 1 or int(skew or 0) != 0:
+        raise RecordError("unsupported_format", path, f"signal format {form!r} is not read; this reader takes format 16")
+    return _Source(int(offset or 0), *_parse_gain(path, gain))
 
 
 def _parse_gain(path: Path, text: str) -> tuple[float, int | None, str]:

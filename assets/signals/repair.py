@@ -17,7 +17,7 @@ REACH = 6
 
 def missing_samples(signal_LT: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     """Which samples are missing (NaN or infinite), same shape as the signal."""
-    return np.logical_not(np.isfinite(signal_LT))
+    return np.asarray(~np.isfinite(signal_LT))
 
 
 def fill_missing(signal_LT: NDArray[np.float32]) -> NDArray[np.float32]:
