@@ -204,6 +204,7 @@ def test_a_bad_record_is_quarantined_with_its_reason_and_stops_nothing(
     assert output.facts["quarantine_reasons"] == {reason: 1}
     store = open_store(output.folder)
     assert store.record_ids() == [str(i) for i in range(2, 201)]
+    assert store.index["fold"].to_pylist() == damaged.records()["fold"].tolist()[1:]
     table = pd.read_parquet(output.path("quarantine.parquet")).iloc[0]
     assert str(damaged.folder) not in " ".join(table)
     assert table["patient_id"] == damaged.records()["patient_id"][0]
