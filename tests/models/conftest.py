@@ -28,7 +28,14 @@ class Study:
 
     def job(self, kind: str, name: str, **changes: Any) -> Path:
         """Write a job file for the method MERL, changed as asked, and return its path."""
-        config = {"n_samples": self.n_samples, "batch_size": 16, "max_steps": 12, "checkpoint_every": 4, "log_every": 2, "validate_every": 6}
+        config = {
+            "n_samples": self.n_samples,
+            "batch_size": 16,
+            "max_steps": 12,
+            "checkpoint_every": 4,
+            "log_every": 2,
+            "validate_every": 6,
+        }
         method = changes.get("method", "merl")
         pretrained = self.folder / "pretrain"
         job: dict[str, Any] = {
@@ -95,16 +102,18 @@ def write_store(folder: Path, signal_NLT: np.ndarray[Any, np.dtype[np.int16]], i
     n, _, n_samples = signal_NLT.shape
     folder.mkdir(parents=True)
     np.save(folder / "shard-00000.npy", signal_NLT)
-    index = pa.table({
-        "dataset": ["small"] * n,
-        "record_id": ids,
-        "patient_id": [f"p{i // 2}" for i in range(n)],
-        "start": np.zeros(n),
-        "row": np.arange(n, dtype=np.int64),
-        "shard": np.zeros(n, np.int32),
-        "fold": fold_N.astype(np.int32),
-        "n_samples": np.full(n, n_samples, np.int32),
-    })
+    index = pa.table(
+        {
+            "dataset": ["small"] * n,
+            "record_id": ids,
+            "patient_id": [f"p{i // 2}" for i in range(n)],
+            "start": np.zeros(n),
+            "row": np.arange(n, dtype=np.int64),
+            "shard": np.zeros(n, np.int32),
+            "fold": fold_N.astype(np.int32),
+            "n_samples": np.full(n, n_samples, np.int32),
+        }
+    )
     with pa.OSFile(str(folder / "index.arrow"), "wb") as sink, pa.ipc.new_file(sink, index.schema) as writer:
         writer.write_table(index)
     facts = {

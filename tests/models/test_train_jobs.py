@@ -153,23 +153,32 @@ def test_records_without_a_report_are_left_out_and_counted(study: Study) -> None
     assert result["skipped"] > 0
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"reports": None}, "names no reports table"),
-    ({"options": {"n_samples": 1000}}, "160 samples, the configuration says n_samples=1000"),
-    ({"options": {"max_steps": None}}, "training would never end"),
-    ({"train_folds": [77]}, "no record to learn from"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reports": None}, "names no reports table"),
+        ({"options": {"n_samples": 1000}}, "160 samples, the configuration says n_samples=1000"),
+        ({"options": {"max_steps": None}}, "training would never end"),
+        ({"train_folds": [77]}, "no record to learn from"),
+    ],
+)
 def test_jobs_that_cannot_work_say_why(study: Study, changes: dict[str, Any], message: str) -> None:
     with pytest.raises((ConfigurationError, TrainingError), match=message):
         run(read_job(study.job("pretrain", "wrong", **changes)), Progress(0))
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("{", "is not a job"),
-    ('{"kind": "dance"}', "is not a job"),
-    ('{"kind": "pretrain"}', "needs method, preset, seed, store, output, config"),
-    ('{"kind": "pretrain", "method": "merl", "preset": "tiny", "seed": "0", "store": "s", "output": "o", "config": {}}', "wrong type.*'0'"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not a job"),
+        ('{"kind": "dance"}', "is not a job"),
+        ('{"kind": "pretrain"}', "needs method, preset, seed, store, output, config"),
+        (
+            '{"kind": "pretrain", "method": "merl", "preset": "tiny", "seed": "0", "store": "s", "output": "o", "config": {}}',
+            "wrong type.*'0'",
+        ),
+    ],
+)
 def test_job_files_that_are_wrong_say_what(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "job.json").write_text(text)
     with pytest.raises(ConfigurationError, match=message):
