@@ -89,7 +89,7 @@ class Synthetic(Dataset):
     source: ClassVar[Source] = Source(
         title="Synthetic 12-lead ECG",
         version="1",
-        homepage="",
+        homepage="assets/datasets/synthetic.py in Einthoven itself",
         licence="CC0-1.0",
         terms="made on this machine from a seed; nothing to download",
         citation="none; simulated by Einthoven",

@@ -28,7 +28,7 @@ def build_reports(dataset: Dataset, form: Literal["original", "english"], record
     Returns:
         record_id, patient_id, fold, text (cleaned, "" where there is none), original (as in the source), language ("en", "de",
         "sv" or "unknown", of the original), source ("human", "machine" or "template"), coverage (share of the original's words
-        that are English or in the term table; NaN without text), in the order of `records`.
+        that are English or in the term table; 1.0 without text), in the order of `records`.
 
     Raises:
         DatasetError: the dataset has no reports, or has several or an unknown record for one; names the records.
@@ -49,7 +49,7 @@ def build_reports(dataset: Dataset, form: Literal["original", "english"], record
     worded = [to_english(*pair) for pair in zip(table["original"], table["language"], strict=True)]
     spoken = [english for english, _ in worded] if form == "english" else [normalise(text) for text in table["original"]]
     table["text"] = [clean_report([text])[0] for text in spoken]
-    table["coverage"] = pd.Series([coverage for _, coverage in worded], dtype=float).mask(blank)
+    table["coverage"] = pd.Series([coverage for _, coverage in worded], dtype=float).mask(blank, 1.0)
     if templates:
         _fill(table, blank & table["fold"].isin(dataset.split.train), dataset)
     return table[["record_id", "patient_id", "fold", "text", "original", "language", "source", "coverage"]]
@@ -64,4 +64,3 @@ def _fill(table: pd.DataFrame, rows: pd.Series, dataset: Dataset) -> None:
     table.loc[rows, "text"] = [clean_report([template_report(names[r])])[0] for r in table["record_id"][rows]]
     table.loc[rows, "language"] = "en"
     table.loc[rows, "source"] = "template"
-    table.loc[rows, "coverage"] = 1.0

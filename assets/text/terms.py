@@ -45,17 +45,18 @@ class Term:
 
 
 def to_english(text: str, language: str) -> tuple[str, float]:
-    """Put a report into English, word group by word group, in lower case.
+    """Put a report into English, word group by word group.
 
     Args:
         text: a report as in its source.
         language: "de" or "sv" to translate; any other is taken to be English already.
 
     Returns:
-        The English text, in which unknown words stay as they are, and the coverage: the share of words and numbers that were
-        translated, are English, or name leads, waves or SCP codes; 1.0 for a text without words.
+        The English text (a translation is in lower case, with unknown words as they are) and the coverage: the share of words
+        and numbers that were translated, are English, or name leads, waves or SCP codes; 1.0 for a text without words.
     """
-    tokens = _TOKEN.findall(normalise(text).lower())
+    text = normalise(text)
+    tokens = _TOKEN.findall(text.lower())
     table = term_table(language) if language in _ENDINGS else {}
     out = _Sentence()
     n_words = n_known = i = 0
@@ -73,7 +74,7 @@ def to_english(text: str, language: str) -> tuple[str, float]:
                 n_known += _is_english(tokens[i])
             out.add_token(tokens[i])
         i += length
-    return out.text(), n_known / n_words if n_words else 1.0
+    return out.text() if table else text, n_known / n_words if n_words else 1.0
 
 
 def detect_language(text: str) -> str:

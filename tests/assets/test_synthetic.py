@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assets.dataset import DatasetError, get_dataset
+from assets.datasets.synthetic import Synthetic, generate
+from assets.record import RecordError
+from assets.text.phrases import PHRASES
+from models.errors import ConfigurationError
+from models.types import LEADS
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Synthetic:
+    folder = tmp_path_factory.mktemp("synthetic") / "small"
+    Synthetic.make_fixture(folder)
+    return Synthetic(folder)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Synthetic:
+    folder = tmp_path_factory.mktemp("synthetic") / "full"
+    generate(folder)
+    return Synthetic(folder)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def with_cell(small: Synthetic, folder: Path, line: int, column: str, value: str) -> Synthetic:
+    """A dataset whose records.csv has another value in one cell; the header is line 1."""
+    table = pd.read_csv(small.folder / "records.csv", dtype=str, keep_default_na=False)
+    table.loc[line - 2, column] = value
+    table.to_csv(folder / "records.csv", index=False)
+    return Synthetic(folder)
+
+
+def test_it_is_registered() -> None:
+    assert get_dataset("synthetic") is Synthetic
+
+
+def test_layout(small: Synthetic) -> None:
+    files = [str(p) for p in small.files()]
+    assert len(files) == 2 * 40 + 2
+    assert files == sorted(files)
+    assert {"records.csv", "dataset.json", "records100/00001.hea", "records100/00001.dat"} <= set(files)
+    assert all((small.folder / f).is_file() for f in files)
+
+
+def test_records(small: Synthetic) -> None:
+    records = small.records()
+    assert list(records.columns) == ["record_id", "patient_id", "fold", "age", "sex", "site", "device", "acquired_at"]
+    assert records["record_id"].is_unique
+    assert sorted(records["fold"].unique()) == list(range(1, 11))
+    assert (records.groupby("patient_id")["fold"].nunique() == 1).all()
+    assert (records.groupby("patient_id")["sex"].nunique() == 1).all()
+
+
+def test_read_gives_the_twelve_leads_in_microvolts(small: Synthetic) -> None:
+    record = small.read("00001")
+    assert record.leads == LEADS
+    assert record.signal_LT.shape == (12, 1000)
+    assert record.fs_hz == 100.0
+    assert set(record.units) == {"uV"}
+    assert 250 < np.ptp(record.signal_LT, axis=1).max() < 9000
+    lead = record.signal_LT.astype(np.float64)
+    np.testing.assert_allclose(lead[2], lead[1] - lead[0], atol=1.6)
+
+
+def test_a_record_that_is_not_there_is_absent(small: Synthetic) -> None:
+    for name in ("99999", "../records"):
+        with pytest.raises(RecordError) as caught:
+            small.read(name)
+        assert caught.value.reason == "absent"
+
+
+def test_same_seed_same_bytes(small: Synthetic, tmp_path: Path) -> None:
+    Synthetic.make_fixture(tmp_path / "again")
+    Synthetic.make_fixture(tmp_path / "other", seed=1)
+    assert hashes(tmp_path / "again") == hashes(small.folder)
+    assert hashes(tmp_path / "other") != hashes(small.folder)
+
+
+def test_an_interrupted_generation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import assets.readers.wfdb_write as writer
+
+    calls = []
+
+    def fail(*args: object, **kwargs: object) -> None:
+        calls.append(args)
+        if len(calls) == 5:
+            raise OSError("no space left on device")
+
+    monkeypatch.setattr(writer, "write_record", fail)
+    with pytest.raises(OSError, match="no space"):
+        Synthetic.make_fixture(tmp_path / "broken")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_use_is_refused_and_untouched(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep me")
+    with pytest.raises(DatasetError, match="not empty"):
+        generate(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    generate(tmp_path / "empty", n_records=20)
+    assert len(Synthetic(tmp_path / "empty").records()) == 20
+
+
+def test_too_few_records_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError):
+        generate(tmp_path / "x", n_records=9)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "complaint"),
+    [
+        ("record_id", "00004", "repeats a record_id"),
+        ("record_id", "abc", "has no record_id"),
+        ("patient_id", "", "has no patient_id"),
+        ("fold", "11", "has a fold other"),
+        ("fold", "", "has a fold other"),
+        ("age", "old", "has an age that is no number"),
+        ("age", "-3", "has an age that is no number"),
+        ("sex", "F", "has a sex other"),
+        ("report_source", "oracle", "has a report_source other"),
+    ],
+)
+def test_a_damaged_table_is_refused_by_name_and_line(small: Synthetic, tmp_path: Path, column: str, value: str, complaint: str) -> None:
+    damaged = with_cell(small, tmp_path, 7, column, value)
+    for call in (damaged.records, damaged.reports):
+        with pytest.raises(DatasetError, match=rf"records\.csv, line 7: {complaint}"):
+            call()
+
+
+def test_an_age_may_be_missing(small: Synthetic, tmp_path: Path) -> None:
+    assert with_cell(small, tmp_path, 7, "age", "").records()["age"].isna().sum() == 1
+
+
+def test_a_lacking_column_is_named(small: Synthetic, tmp_path: Path) -> None:
+    (tmp_path / "records.csv").write_text((small.folder / "records.csv").read_text().replace("scp_codes", "codes", 1))
+    with pytest.raises(DatasetError, match=r"records\.csv lacks the columns scp_codes"):
+        Synthetic(tmp_path).labels("super")
+
+
+def test_an_unknown_code_is_refused_by_line(small: Synthetic, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"records\.csv, line 7: SCP codes other"):
+        with_cell(small, tmp_path, 7, "scp_codes", "SR;WHAT").labels("super")
+
+
+def test_a_missing_table_says_how_to_make_it(tmp_path: Path) -> None:
+    for call in (Synthetic(tmp_path).records, Synthetic(tmp_path).files, Synthetic(tmp_path).reports):
+        with pytest.raises(DatasetError, match=r"records\.csv is not there"):
+            call()
+
+
+def test_tasks_and_labels_agree(full: Synthetic) -> None:
+    for name in Synthetic.task_names:
+        task, labels = full.task(name), full.labels(name)
+        assert list(labels.columns) == ["record_id", *task.classes]
+        assert set(task.class_names) == set(task.classes)
+        assert (labels[list(task.classes)].sum(axis=1) > 0).all()
+        assert labels["record_id"].is_unique
+    with pytest.raises(ConfigurationError):
+        full.task("sub")
+    with pytest.raises(ConfigurationError):
+        full.labels("sub")
+
+
+def test_every_class_can_be_judged_at_the_default_size(full: Synthetic) -> None:
+    records = full.records()
+    assert len(records) == 1200
+    assert 1.3 < len(records) / records["patient_id"].nunique() < 1.7
+    for name in Synthetic.task_names:
+        labels = full.labels(name).merge(records[["record_id", "fold"]], on="record_id")
+        for fold in (9, 10):
+            assert labels[labels["fold"] == fold][list(full.task(name).classes)].sum().min() >= 7
+
+
+def test_reports_are_of_both_languages_and_a_few_are_empty(full: Synthetic) -> None:
+    reports = full.reports()
+    assert list(reports.columns) == ["record_id", "text", "source"]
+    assert set(reports["source"]) == {"human", "machine"}
+    assert 0 < (reports["text"] == "").sum() < 60
+    assert reports["text"].str.contains("sinusrhythmus|vorhofflimmern", case=False).sum() > 50
+    assert reports["text"].str.contains("sinus rhythm|atrial fibrillation", case=False).sum() > 50
+
+
+def test_every_code_has_words_in_every_language() -> None:
+    table = {code for codes in PHRASES.values() for code in codes}
+    assert all(set(phrases) == table for phrases in PHRASES.values())
+
+
+def test_labels_can_be_learned_from_the_signals(full: Synthetic) -> None:
+    """A logistic regression on random convolutions, trained on folds 1 to 8, tells the superclasses of fold 10 apart."""
+    from scipy.signal import fftconvolve
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    labels = full.labels("super").merge(full.records()[["record_id", "fold"]], on="record_id")
+    signals_NLT = np.stack([full.read(r).signal_LT for r in labels["record_id"]])
+    signals_NLT -= np.median(signals_NLT, axis=2, keepdims=True)
+    rng = np.random.default_rng(0)
+    features = []
+    for _ in range(80):
+        kernel = rng.standard_normal(int(rng.choice([5, 9, 17, 31])))
+        y = fftconvolve(signals_NLT[:, rng.integers(12)], (kernel - kernel.mean())[None], mode="valid", axes=1)
+        features += [y.max(axis=1), y.min(axis=1), y.std(axis=1)]
+    features_NF = np.sign(features) * np.log1p(np.abs(features))
+    train, test = (labels["fold"] <= 8).to_numpy(), (labels["fold"] == 10).to_numpy()
+    scores = []
+    for name in full.task("super").classes:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.02, max_iter=200))
+        model.fit(features_NF.T[train], labels[name][train])
+        scores.append(roc_auc_score(labels[name][test], model.decision_function(features_NF.T[test])))
+    assert np.mean(scores) > 0.88
