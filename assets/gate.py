@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 import yaml
 
 from assets.bundles import WEIGHTS, BundleError, bundle_sums, verify_bundle
-from assets.scoring import PROBABILITY_PROTOCOLS, Person, ScoringError, align, compare, subgroups
+from assets.scoring import LOGIT_PROTOCOLS, Person, ScoringError, align, compare, probabilities, subgroups
 from models.errors import ConfigurationError
 from models.predictions import Predictions
 from models.spec import GateRule
@@ -171,10 +171,11 @@ def decide(
         )
         return GateDecision(True, (same,), challenger.bundle_sha256, champion.bundle_sha256, already_champion=True)
 
-    reasons = [_checks(checks), _leakage(leaked_patients), _bundle(challenger, bundle), _rule(rule, challenger, champion)]
+    named = _rule(rule, challenger, champion)
+    reasons = [_checks(checks), _leakage(leaked_patients), _bundle(challenger, bundle), named]
     comparable = _same_records(challenger, champion, test_folds)
     reasons.append(comparable)
-    if comparable.passed:
+    if comparable.passed and named.passed:
         reasons.append(_better(rule, challenger, champion, test_folds, margins, n_resamples, seed))
         if champion is not None:
             reasons.append(_subgroups(rule, challenger, champion, people, test_folds, margins))
@@ -320,10 +321,10 @@ def _subgroups(
 def _calibration(rule: GateRule, challenger: Contender, champion: Contender, test_folds: Sequence[int], margins: GateMargins) -> Reason:
     from models.metrics.calibration import calibration_error_per_class
 
-    if rule.protocol not in PROBABILITY_PROTOCOLS:
-        return Reason("calibration", True, f"not asked for: {rule.protocol} scores are no probabilities")
+    if rule.protocol not in LOGIT_PROTOCOLS:
+        return Reason("calibration", True, f"not asked for: {rule.protocol} scores are similarities, not probabilities")
     tables = [c.predictions.folds(tuple(test_folds)) for c in (challenger, champion)]
-    ours, theirs = (float(calibration_error_per_class(t.scores_NC, t.labels_NC).mean()) for t in tables)
+    ours, theirs = (float(calibration_error_per_class(probabilities(t), t.labels_NC).mean()) for t in tables)
     passed = ours <= theirs + margins.calibration_margin
     message = (
         f"the macro calibration error of {challenger.label} is {ours:.4f}, that of {champion.label} {theirs:.4f}; "

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from models.metrics.bootstrap import Interval, Metric
 
-PROBABILITY_PROTOCOLS = ("linear_probe", "finetune")
-"""Protocols whose scores are probabilities; zero-shot scores are cosines and have no calibration."""
+LOGIT_PROTOCOLS = ("linear_probe", "finetune")
+"""Protocols whose scores are logits, so that a sigmoid makes probabilities; zero-shot scores are cosines and have no calibration."""
 
 AGE_BANDS = ((0.0, 40.0, "under 40"), (40.0, 60.0, "40 to 59"), (60.0, 75.0, "60 to 74"), (75.0, math.inf, "75 and over"))
 GAIN = "macro_auroc_gain_over_random_init"
@@ -55,7 +55,7 @@ def score_table(
 
     Raises:
         ScoringError: the table has no record of the test folds.
-        MetricError: scores that must be probabilities are not.
+        MetricError: the table has labels that are neither 0 nor 1.
     """
     import numpy as np
 
@@ -81,9 +81,9 @@ def score_table(
     without = [c for i, c in enumerate(test.classes) if i not in set(usable.tolist()) or c in missing]
     rows.append(_row(test, F1, interval, _about(interval, without)))
 
-    if test.origin.protocol in PROBABILITY_PROTOCOLS:
+    if test.origin.protocol in LOGIT_PROTOCOLS:
         for name, values in (("macro_ece", calibration_error_per_class), ("macro_brier", brier_per_class)):
-            rows.append(_plain(test, name, float(values(test.scores_NC, test.labels_NC).mean()), len(test.classes), 0))
+            rows.append(_plain(test, name, float(values(probabilities(test), test.labels_NC).mean()), len(test.classes), 0))
     for name, value in zip(test.classes, per_class, strict=True):
         rows.append(_plain(test, f"auroc:{name}", float(value), int(not np.isnan(value)), int(np.isnan(value))))
     return rows
@@ -182,6 +182,22 @@ def subgroups(record_ids: Iterable[str], people: Mapping[str, Person]) -> dict[s
         masks[group] = np.zeros(len(ids), bool)
         masks[group][members[group]] = True
     return masks
+
+
+def probabilities(predictions: Predictions) -> NDArray[np.float64]:
+    """The scores (N, C) of a trained head as probabilities: the sigmoid of its logits.
+
+    Raises:
+        ScoringError: the table's protocol gives no logits.
+    """
+    from scipy.special import expit
+
+    if predictions.origin.protocol not in LOGIT_PROTOCOLS:
+        raise ScoringError(
+            f"{_label(predictions)} holds no logits, so it has no probabilities; logits come from {', '.join(LOGIT_PROTOCOLS)}"
+        )
+    found: NDArray[np.float64] = expit(predictions.scores_NC.astype("float64"))
+    return found
 
 
 def _band(age: float | None) -> str:

@@ -37,7 +37,7 @@ def predictions(signal: float, weights: bytes, *, seed: int = 0, arm: str = "pre
     rng, fixed = np.random.default_rng(seed), np.random.default_rng(42)
     labels = (fixed.random((N, 3)) < 0.4).astype(np.int8)
     seen = signal * (2 * labels - 1) + rng.normal(size=labels.shape)
-    scores = 1 / (1 + np.exp(-(2 * signal * seen + np.log(0.4 / 0.6))))  # the posterior, so it is calibrated
+    scores = 2 * signal * seen + np.log(0.4 / 0.6)  # the logit of the posterior, so it is calibrated
     origin = Origin("synthetic", "super", "merl", "tiny", "linear_probe", arm, 0, hashlib.sha256(weights).hexdigest(), fraction=1.0)
     ids = np.array([f"r{i:03d}" for i in range(N)])
     return replace(Predictions(origin, CLASSES, ids, ids, np.full(N, 10), scores.astype(np.float32), labels), **changes)
@@ -178,8 +178,8 @@ def test_small_subgroups_are_told_but_not_judged(folder: Path, champion: Contend
 
 
 def test_calibration_may_not_get_much_worse(folder: Path, champion: Contender) -> None:
-    table = predictions(1.5, b"new")
-    overconfident = replace(table, scores_NC=(table.scores_NC**6).astype(np.float32))
+    table = predictions(1.1, b"new")
+    overconfident = replace(table, scores_NC=6 * table.scores_NC)
     decision = judge(folder, contender(folder, overconfident), champion)
     assert failed(decision) == ["calibration"]
     assert "above the allowed rise of 0.0200" in decision.message
@@ -189,7 +189,7 @@ def test_calibration_may_not_get_much_worse(folder: Path, champion: Contender) -
         champion,
         predictions=replace(champion.predictions, origin=replace(champion.predictions.origin, protocol="zero_shot", fraction=None)),
     )
-    cosines = contender(folder, replace(overconfident, origin=origin, scores_NC=overconfident.scores_NC * 2 - 1))
+    cosines = contender(folder, replace(overconfident, origin=origin))
     assert failed(judge(folder, cosines, held, rule=zero_shot)) == []
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
-from assets.scoring import F1, GAIN, Person, ScoringError, align, compare, compare_arms, score_table, subgroups
+from assets.scoring import F1, GAIN, Person, ScoringError, align, compare, compare_arms, probabilities, score_table, subgroups
 from models.metrics.bootstrap import patient_bootstrap
-from models.metrics.classification import MetricError, best_thresholds
+from models.metrics.classification import best_thresholds
 from models.predictions import Origin, Predictions
 
 COLUMNS = {
@@ -25,8 +25,7 @@ def table(seed: int = 0, n: int = 300, signal: float = 1.5, protocol: str = "lin
     """Predictions whose labels and patients depend on nothing but n, and whose scores follow the labels."""
     fixed, rng = np.random.default_rng(99), np.random.default_rng(seed)
     labels = (fixed.random((n, 3)) < (0.5, 0.2, 0.1)).astype(np.int8)
-    logits = signal * labels + rng.normal(size=labels.shape)
-    scores = 1 / (1 + np.exp(-logits)) if protocol != "zero_shot" else logits
+    scores = signal * labels + rng.normal(size=labels.shape)
     origin = Origin("synthetic", "super", "merl", "tiny", protocol, arm, 0, "ab" * 32, fraction=None if protocol == "zero_shot" else 1.0)
     patients = np.array([f"p{i // 2}" for i in range(n)])
     folds = np.array([9 if i // 2 % 3 == 0 else 10 for i in range(n)])
@@ -56,7 +55,7 @@ def test_rows_hold_what_the_table_gives() -> None:
     thresholds = best_thresholds(validation.scores_NC, validation.labels_NC)
     assert rows[F1]["value"] == pytest.approx(f1_score(test.labels_NC, test.scores_NC >= thresholds, average="macro"))
     assert 0 < rows["macro_ece"]["value"] < 0.5
-    assert rows["macro_brier"]["value"] == pytest.approx(((test.scores_NC - test.labels_NC) ** 2).mean(), abs=1e-6)
+    assert rows["macro_brier"]["value"] == pytest.approx(((1 / (1 + np.exp(-test.scores_NC)) - test.labels_NC) ** 2).mean(), abs=1e-6)
 
 
 def test_only_test_rows_are_judged_and_validation_only_chooses() -> None:
@@ -71,15 +70,12 @@ def test_only_test_rows_are_judged_and_validation_only_chooses() -> None:
 
 
 def test_zero_shot_scores_have_no_calibration() -> None:
-    rows = by_metric(score_table(table(protocol="zero_shot"), (9,), (10,), n_resamples=20))
+    predictions = table(protocol="zero_shot")
+    rows = by_metric(score_table(predictions, (9,), (10,), n_resamples=20))
     assert "macro_ece" not in rows
+    with pytest.raises(ScoringError, match="holds no logits"):
+        probabilities(predictions)
     assert math.isnan(rows["macro_auroc"]["fraction"])
-
-
-def test_probe_scores_that_are_no_probabilities_are_refused() -> None:
-    predictions = table()
-    with pytest.raises(MetricError, match="calibration needs probabilities"):
-        score_table(replace(predictions, scores_NC=predictions.scores_NC * 5), (9,), (10,), n_resamples=20)
 
 
 def test_undefined_classes_are_counted_and_named() -> None:
