@@ -164,7 +164,7 @@ class Synthetic(Dataset):
         try:
             table = pd.read_csv(path, dtype=str, keep_default_na=False)
         except FileNotFoundError as error:
-            raise DatasetError(f"{path} is not there; make the dataset with `einthoven data download synthetic`") from error
+            raise DatasetError(f"{path} is not there; make the dataset with assets.datasets.synthetic.generate(folder)") from error
         except (ValueError, OSError) as error:  # pandas parser errors are ValueErrors
             raise DatasetError(f"{path} cannot be read as CSV ({error}); generate the dataset again") from error
         if missing := [c for c in _COLUMNS if c not in table.columns]:
