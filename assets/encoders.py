@@ -1,9 +1,10 @@
 """Stage encoder: pretraining, through the resource `compute`; delivers a bundle and its random-initialised twin."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -11,12 +12,15 @@ from assets.access import strictest
 from assets.compute import Compute, collect, run_job
 from assets.dataset import get_dataset
 from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
-from assets.outputs import Built, Key, Output, Workspace, identify
+from assets.outputs import Built, Key, Output, Workspace, identify, write_atomic
 from assets.settings import Settings
 from assets.training import chosen, config_form, data_keys, dataset_deps, job_base, partitions_for, plain
 from models.errors import ConfigurationError
 from models.registry import get_spec
 from models.spec import MethodSpec
+
+if TYPE_CHECKING:
+    from assets.tracking import TrackedRun
 
 CODE_VERSION = "1"
 
@@ -47,7 +51,7 @@ def encoder_asset(method: str) -> dg.AssetsDefinition:
             preset, seed, options = chosen(spec, config)
             output = make_encoder(context, settings, compute, spec, context.partition_key, preset, seed, options)
             run = track(settings, spec, output)
-            extra = {k: output.facts[k] for k in ("preset", "seed", "steps", "parameters")} | {"mlflow_run": run}
+            extra = {k: output.facts[k] for k in ("preset", "seed", "steps", "parameters")} | {"mlflow_run": run.run_id}
             return result(context, output, settings, extra | {f"final_{k}": v for k, v in output.facts["final"].items()})
 
     return encoder
@@ -133,17 +137,14 @@ def training_rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def track(settings: Settings, spec: MethodSpec, output: Output) -> str:
-    """Log a training run to MLflow, once a data version; returns the run's id."""
-    from assets.outputs import write_atomic
+def track(settings: Settings, spec: MethodSpec, output: Output) -> "TrackedRun":
+    """Log a training run to MLflow, once a data version."""
+    from assets.tracking import TrackedRun, log_training
 
     marker = settings.home / "tracking" / f"{output.data_version}.json"
     if marker.exists():
-        return str(json.loads(marker.read_text())["run_id"])
-    from assets.tracking import log_training
-
+        return TrackedRun(**json.loads(marker.read_text()))
     dataset = str(output.key.partition)
-    upstream = output.manifest["upstream"]
     run = log_training(
         settings,
         experiment=f"{spec.name}.{dataset}",
@@ -151,7 +152,7 @@ def track(settings: Settings, spec: MethodSpec, output: Output) -> str:
         params={"preset": output.facts["preset"], "seed": output.facts["seed"], **output.facts["config"]},
         metrics_rows=training_rows(output.folder),
         figures=sorted((output.folder / "figures").glob("*.png")),
-        dataset_inputs=[(name, version, dataset) for name, version in upstream.items()],
+        dataset_inputs=[(name, version, dataset) for name, version in output.manifest["upstream"].items()],
         bundle=output.path("bundle"),
         access=output.access,
         tags={
@@ -161,5 +162,5 @@ def track(settings: Settings, spec: MethodSpec, output: Output) -> str:
         },
     )
     marker.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(marker, json.dumps({"run_id": run.run_id, "artifact_uri": run.artifact_uri, "logged_artifacts": run.logged_artifacts}))
-    return str(run.run_id)
+    write_atomic(marker, json.dumps(dataclasses.asdict(run)))
+    return run

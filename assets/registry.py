@@ -108,7 +108,7 @@ def offer(settings: Settings, spec: MethodSpec, dataset: str, actor: str) -> dic
     version = model_registry.register_challenger(
         settings,
         name,
-        run_id=track(settings, spec, encoder),
+        run=track(settings, spec, encoder),
         bundle=bundle,
         access=encoder.access,
         tags={
@@ -132,7 +132,7 @@ def offer(settings: Settings, spec: MethodSpec, dataset: str, actor: str) -> dic
         margins=GateMargins.load(PROJECT / "params.yaml"),
     )
     if decision.passed and not decision.already_champion:
-        model_registry.promote(settings, name, version.version, expected_champion=None if holder is None else holder.version, actor=actor, decision=decision.as_json())
+        model_registry.promote(settings, name, version.version, expected_champion=None if holder is None else holder.version, actor=actor, decision=decision)
     return decision.as_json() | {"model": name, "version": version.version, "champion": decision.passed}
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from models.errors import ConfigurationError, EinthovenError
@@ -72,7 +73,7 @@ def run(
     steps = plan(method, dataset, preset, seed, overrides=_overrides(option or []), baselines=baselines)
 
     def announce(number: int, total: int, step: Step) -> None:
-        problems.print(f"[bold cyan]{number}/{total}[/] {step.title}", highlight=False)
+        problems.print(f"[bold cyan]{number}/{total}[/] {escape(step.title)}", highlight=False, soft_wrap=True)
 
     with get_instance(load()) as instance:
         execute(steps, instance, announce)
@@ -287,7 +288,7 @@ def _print_decision(decision: dict[str, Any]) -> None:
     word = "[bold green]champion[/]" if decision["champion"] else "[bold yellow]refused[/]"
     console.print(f"{word} {decision['model']} version {decision['version']}")
     for reason in decision["reasons"]:
-        console.print(f"  {'[green]ok[/]' if reason['passed'] else '[red]no[/]'}  {reason['name']}: {reason['message']}", highlight=False)
+        console.print(f"  {'[green]ok[/]' if reason['passed'] else '[red]no[/]'}  {reason['name']}: {escape(reason['message'])}", highlight=False)
 
 
 def _say_champion(method: str, dataset: str) -> None:

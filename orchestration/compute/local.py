@@ -24,9 +24,11 @@ class LocalCompute(Compute):
     taken for ours. Cancelling the run, or ending the Dagster process, ends the training; its checkpoints stay.
 
     Attributes:
+        threads: CPU threads of the training; 0 takes half of the cores. EINTHOVEN_THREADS in the environment goes before.
         grace_seconds: how long a cancelled training may take to write its checkpoint before it is killed.
     """
 
+    threads: int = 0
     grace_seconds: int = 30
 
     def run(self, context: dg.AssetExecutionContext, job_file: Path) -> dict[str, Any]:
@@ -42,7 +44,7 @@ class LocalCompute(Compute):
                 process = subprocess.Popen(
                     [sys.executable, "-P", "-m", "models.train", str(job_file)],
                     cwd=folder,
-                    env=clean_environment() | session.get_bootstrap_env_vars(),
+                    env={"EINTHOVEN_THREADS": str(self.threads or default_threads())} | clean_environment() | session.get_bootstrap_env_vars(),
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=stream,
@@ -59,6 +61,11 @@ class LocalCompute(Compute):
                 f"training job {job_file} ended with exit code {code}; materialise again to continue from its last checkpoint.\n{_tail(log)}"
             )
         return _result(session, job_file)
+
+
+def default_threads() -> int:
+    """Half of the cores: networks of laptop size wait for each other's threads longer than they compute on a busy machine."""
+    return max(1, (os.cpu_count() or 1) // 2)
 
 
 def clean_environment() -> dict[str, str]:
