@@ -22,6 +22,7 @@ from typing import Any, get_origin, get_type_hints
 from models.errors import CheckpointError, EinthovenError
 from models.method import Method
 from models.registry import create_method, get_spec
+from models.throughput import count_parameters
 from models.training_state import sync_folder, write_durably
 from models.types import LEADS
 
@@ -180,7 +181,7 @@ def parse_config(config: type[Any], values: dict[str, Any]) -> Any:
 
 def _card(method: Method, provenance: Provenance) -> str:
     spec = get_spec(provenance.method)
-    parameters = sum(p.numel() for p in method.parameters())
+    parameters = count_parameters(method)
     what = (
         f"trained for {provenance.steps} steps on {provenance.records} records"
         if provenance.arm == "pretrained"

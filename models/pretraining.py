@@ -96,7 +96,8 @@ def _fit(loop: Loop) -> bool:
     loop.progress.say(
         f"pretraining {job.method} for {loop.total_steps} steps on {len(loop.train)} records" + (f", from {resume.name}" if resume else "")
     )
-    loop.flops = flops_per_record(loop.method, loop.train.batch(BatchOrder(len(loop.train), min(2, len(loop.train)), 0).positions(0)))
+    if torch.cuda.is_available() and job.accelerator != "cpu":
+        loop.flops = flops_per_record(loop.method, loop.train.batch(BatchOrder(len(loop.train), min(2, len(loop.train)), 0).positions(0)))
     trainer = pl.Trainer(
         accelerator=job.accelerator,
         devices=job.devices,

@@ -116,7 +116,8 @@ def build_callback(loop: Loop) -> pl.Callback:
             loop.step = self.window_step = trainer.global_step
             if trainer.is_global_zero:
                 loop.metrics.drop_after(trainer.global_step)
-                self.peak = peak_flops(pl_module.device, loop.job.precision)
+                if pl_module.device.type == "cuda":  # a CPU is shared with others, so it has no peak worth measuring against
+                    self.peak = peak_flops(pl_module.device, loop.job.precision)
             self.window_started = time.perf_counter()
 
         def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:

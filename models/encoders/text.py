@@ -90,7 +90,7 @@ class OfflineBert(TextEncoder):
 
     Args:
         vocabulary: rows of the embedding table, the largest vocabulary that can be learned.
-        max_tokens: texts are cut to this length; the table of positions has twice as many rows.
+        max_tokens: rows of the table of positions; texts are cut to this length.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class OfflineBert(TextEncoder):
         super().__init__()
         self.max_tokens, self.trainable_layers = max_tokens, trainable_layers
         self.embedding = nn.Embedding(vocabulary, width)
-        self.positions = nn.Embedding(2 * max_tokens, width)
+        self.positions = nn.Embedding(max_tokens, width)
         self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
         self.layers = nn.ModuleList(_PostNormBlock(width, heads, dropout) for _ in range(layers))
         self.pooler = nn.Linear(width, width)

@@ -50,7 +50,7 @@ class MerlConfig(TrainingConfig):
     text_width: int = 32
     text_layers: int = 2
     text_heads: int = 2
-    text_max_tokens: int = 32
+    text_max_tokens: int = 64
     text_dropout: float = 0.1
     text_trainable_layers: int = 0
     lr: float = 1e-3
