@@ -88,9 +88,9 @@ def _draw(folder: Path, built: Built, dataset: Dataset) -> None:
     from assets.plots import ecg_figure
 
     shard = built.facts["shards"][0]
-    scales = {c["name"]: c["scale"] for c in built.facts["channels"]}
+    channels = {c["name"]: c for c in built.facts["channels"]}
     counts_LT = np.load(folder / shard["file"], mmap_mode="r")[0]
-    signal_LT = counts_LT * np.array([[scales[c]] for c in shard["channels"]], np.float32)
+    signal_LT = counts_LT * np.array([[channels[c]["scale"]] for c in shard["channels"]], np.float32)
     (folder / "figures").mkdir()
     ecg_figure(
         folder / "figures" / "ecg.png",
@@ -98,4 +98,5 @@ def _draw(folder: Path, built: Built, dataset: Dataset) -> None:
         tuple(shard["channels"]),
         shard["fs_hz"],
         f"{dataset.source.title}: first record of the store",
+        units=[channels[c]["unit"] for c in shard["channels"]],
     )

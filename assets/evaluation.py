@@ -133,9 +133,8 @@ def summary(output: Output) -> str:
     table = pd.read_parquet(output.path("metrics.parquet"))
     table = table[table["metric"] == "macro_auroc"].sort_values(["task", "protocol", "fraction", "prompts", "arm"])
     lines = ["| task | protocol | labels | prompts | encoder | macro AUROC | 95 % interval |", "|---|---|---|---|---|---|---|"]
-    for row in table.itertuples():
-        share = "" if pd.isna(row.fraction) else f"{row.fraction:.0%}"
-        lines.append(
-            f"| {row.task} | {row.protocol} | {share} | {row.prompts} | {row.arm} | {row.value:.3f} | {row.low:.3f} to {row.high:.3f} |"
-        )
+    for row in table.to_dict("records"):
+        share = "" if pd.isna(row["fraction"]) else f"{row['fraction']:.0%}"
+        value = f"{row['value']:.3f} | {row['low']:.3f} to {row['high']:.3f}"
+        lines.append(f"| {row['task']} | {row['protocol']} | {share} | {row['prompts']} | {row['arm']} | {value} |")
     return "\n".join(lines)

@@ -47,9 +47,13 @@ def make_labels(workspace: Workspace, dataset: Dataset, task_name: str) -> Outpu
     task = dataset.task(task_name)
 
     def build(folder: Path) -> Built:
+        from assets.plots import bars_figure
+
         table = dataset.labels(task_name)
         table.to_parquet(folder / "labels.parquet", index=False)
         positives = {c: int(table[c].sum()) for c in task.classes}
+        (folder / "figures").mkdir()
+        bars_figure(folder / "figures" / "classes.png", positives, f"{dataset.source.title}: {task.title}, records a class")
         facts = {
             "dataset": dataset.name,
             "task": task_name,

@@ -221,7 +221,7 @@ class Workspace:
         Raises:
             OutputError: the disk is full. Nothing is left behind and the old output stays.
         """
-        inputs = {"code_version": code_version, "config": dict(config or {}), "upstream": dict(upstream or {})}
+        inputs: dict[str, Any] = {"code_version": code_version, "config": dict(config or {}), "upstream": dict(upstream or {})}
         identity = identify(**inputs)
         home = self.folder(key)
         with locked(home / f".lock-{identity}"):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CODE_VERSION = "1"
+_TRIES = 20
 
 
 def raw_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
@@ -61,6 +62,7 @@ def make_raw(workspace: Workspace, dataset: Dataset, log: Callable[[str], None])
             "n_records": len(records),
             "n_present": int(records["present"].sum()),
         }
+        _draw(folder, dataset, records.loc[records["present"], "record_id"].tolist())
         log(f"{dataset.name}: {facts['n_present']} of {facts['n_records']} records are there")
         return Built(rows=len(records), facts=facts)
 
@@ -72,6 +74,28 @@ def make_raw(workspace: Workspace, dataset: Dataset, log: Callable[[str], None])
         access=dataset.access,
         config={"files": _digest(listing)},
     )
+
+
+def _draw(folder: Path, dataset: Dataset, record_ids: list[str]) -> None:
+    """Show the first record that can be read, as it lies on disk."""
+    from assets.plots import ecg_figure
+    from assets.record import RecordError
+
+    for record_id in record_ids[:_TRIES]:
+        try:
+            record = dataset.read(record_id)
+        except RecordError:
+            continue  # the next stage says what is wrong with it
+        (folder / "figures").mkdir()
+        ecg_figure(
+            folder / "figures" / "ecg.png",
+            record.signal_LT,
+            record.leads,
+            record.fs_hz,
+            f"{dataset.source.title}: record {record_id} as it lies on disk",
+            units=record.units,
+        )
+        return
 
 
 def checksum(dataset: Dataset, cache: Path, log: Callable[[str], None]) -> "pd.DataFrame":

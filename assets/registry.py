@@ -4,7 +4,7 @@ import dataclasses
 import getpass
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
@@ -22,9 +22,6 @@ from assets.verdicts import BLOCKING, load
 from models.predictions import Predictions, read_predictions
 from models.registry import get_spec
 from models.spec import MethodSpec
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CODE_VERSION = "1"
 
@@ -68,6 +65,7 @@ def make_registry(settings: Settings, spec: MethodSpec, dataset: str) -> Output:
     def build(folder: Path) -> Built:
         decision = offer(settings, spec, dataset, actor=getpass.getuser())
         (folder / "decision.json").write_text(json.dumps(decision, indent=1, sort_keys=True))
+        _draw(folder, spec, upstream[str(Key(("evaluation", spec.name), dataset))].folder, get_dataset(dataset).split.test)
         return Built(rows=1, facts={"model": decision["model"], "version": decision["version"], "champion": decision["champion"]})
 
     return workspace.publish(
@@ -78,6 +76,14 @@ def make_registry(settings: Settings, spec: MethodSpec, dataset: str) -> Output:
         config={"gate": dataclasses.asdict(GateMargins.load(PROJECT / "params.yaml"))},
         upstream=versions(upstream),
     )
+
+
+def _draw(folder: Path, spec: MethodSpec, evaluation: Path, test_folds: tuple[int, ...]) -> None:
+    """Show the curves behind the number that the gate reads."""
+    from assets.plots import roc_figure
+
+    (folder / "figures").mkdir()
+    roc_figure(folder / "figures" / "roc_at_the_gate.png", _contender(spec, evaluation, spec.name, "").predictions.folds(test_folds))
 
 
 def current_decision(settings: Settings, method: str, dataset: str) -> dict[str, Any] | None:
@@ -118,7 +124,11 @@ def offer(settings: Settings, spec: MethodSpec, dataset: str, actor: str) -> dic
         },
     )
     holder = model_registry.champion(settings, name)
-    champion = None if holder is None else _contender(spec, settings.home / holder.tags["einthoven.evaluation"], f"{name} version {holder.version}", holder.bundle_sha256)
+    champion = (
+        None
+        if holder is None
+        else _contender(spec, settings.home / holder.tags["einthoven.evaluation"], f"{name} version {holder.version}", holder.bundle_sha256)
+    )
     people, leaked = _people(workspace, encoder, dataset)
     decision = decide(
         spec.gate,
@@ -132,7 +142,9 @@ def offer(settings: Settings, spec: MethodSpec, dataset: str, actor: str) -> dic
         margins=GateMargins.load(PROJECT / "params.yaml"),
     )
     if decision.passed and not decision.already_champion:
-        model_registry.promote(settings, name, version.version, expected_champion=None if holder is None else holder.version, actor=actor, decision=decision)
+        model_registry.promote(
+            settings, name, version.version, expected_champion=None if holder is None else holder.version, actor=actor, decision=decision
+        )
     return decision.as_json() | {"model": name, "version": version.version, "champion": decision.passed}
 
 
@@ -140,7 +152,9 @@ def _contender(spec: MethodSpec, evaluation: Path, label: str, bundle_sha256: st
     tables = [t for t in map(read_predictions, sorted((evaluation / "predictions").glob("*.parquet"))) if matches(spec.gate, t)]
     by_arm: dict[str, Predictions] = {t.origin.arm: t for t in tables}
     if "pretrained" not in by_arm:
-        raise OutputError(f"{evaluation} holds no prediction table for the gate's rule ({spec.gate.task}, {spec.gate.protocol}); evaluate the method again")
+        raise OutputError(
+            f"{evaluation} holds no prediction table for the gate's rule ({spec.gate.task}, {spec.gate.protocol}); evaluate the method again"
+        )
     return Contender(label, bundle_sha256, by_arm["pretrained"], by_arm.get("random_init"))
 
 
@@ -148,8 +162,9 @@ def _people(workspace: Workspace, encoder: Output, dataset: str) -> tuple[dict[s
     """Sex and age of every record, and how many test patients the encoder was trained on."""
     import pandas as pd
 
-    records: pd.DataFrame = pd.read_parquet(workspace.require(Key(("raw", dataset))).path("records.parquet"))
-    people = {str(r.record_id): Person(str(r.sex), None if pd.isna(r.age) else float(str(r.age))) for r in records.itertuples()}
+    records = pd.read_parquet(workspace.require(Key(("raw", dataset))).path("records.parquet"))
+    ages = [None if age != age else float(age) for age in records["age"]]
+    people = {r: Person(s, a) for r, s, a in zip(records["record_id"], records["sex"], ages, strict=True)}
     trained = set(records.loc[records["fold"].isin(encoder.facts["train_folds"]), "patient_id"])
     tested = set(records.loc[records["fold"].isin(get_dataset(dataset).split.test), "patient_id"])
     return people, len(trained & tested)

@@ -29,7 +29,7 @@ def reports_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
     def reports(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult[Any]:
         with explained():
             settings = workspace.settings
-            form = REPORT_FORMS[REPORT_FORMS.index(context.partition_key)]  # type: ignore[arg-type]
+            form = REPORT_FORMS[REPORT_FORMS.index(context.partition_key)]
             output = make_reports(workspace.workspace, dataset(settings.dataset_folder(dataset.name)), form)
             extra: dict[str, Any] = {
                 "languages": output.facts["languages"],
@@ -51,6 +51,7 @@ def make_reports(workspace: Workspace, dataset: Dataset, form: Literal["original
     def build(folder: Path) -> Built:
         import pandas as pd
 
+        from assets.plots import bars_figure
         from assets.text.reports import build_reports
 
         records = pd.read_parquet(upstream[str(raw)].path("records.parquet"))
@@ -63,6 +64,12 @@ def make_reports(workspace: Workspace, dataset: Dataset, form: Literal["original
             "sources": {str(k): int(v) for k, v in table["source"].value_counts().items()},
             "mean_coverage": round(float(table["coverage"].mean()), 6),
         }
+        (folder / "figures").mkdir()
+        words = table["text"].str.replace(r"[^\w\s-]", " ", regex=True).str.split().explode().dropna()
+        common = {str(k): int(v) for k, v in words.value_counts().head(30).items()}
+        bars_figure(
+            folder / "figures" / "words.png", common, f"{dataset.source.title}: most frequent words of the reports ({form})", "occurrences"
+        )
         return Built(rows=len(table), facts=facts)
 
     return workspace.publish(

@@ -1,7 +1,8 @@
 """Prediction tables: per-record outputs from which every metric, interval, figure and gate decision is computed.
 
 Parquet with one row a record of the validation and test folds; columns record_id, patient_id, fold, `score:<class>`
-(float32) and `label:<class>` (int8), and a JSON header in the schema that says where the scores come from.
+(float32) and `label:<class>` (int8), and a JSON header in the schema that says where the scores come from. Scores of trained
+heads are logits, zero-shot scores are cosines.
 """
 
 from __future__ import annotations

@@ -20,11 +20,11 @@ _C = dg.AutomationCondition
 
 # `all_deps_blocking_checks_passed` alone lets an unpartitioned asset go although one partition of its input failed.
 CHECKS_OK = _C.all_deps_blocking_checks_passed() & ~_C.any_deps_match(_C.any_checks_match(_C.check_failed(), blocking_only=True))
-_CHANGED = (_C.any_deps_match(_C.data_version_changed()) | _C.code_version_changed()).since_last_handled()
+_CHANGED: Any = _C.any_deps_match(_C.data_version_changed()) | _C.code_version_changed()  # Dagster's types do not admit what follows
 _FREE = ~_C.any_deps_in_progress() & ~_C.in_progress()
 
-KEEP_FRESH = (_CHANGED & ~_C.missing() & CHECKS_OK & ~_C.any_deps_missing() & _FREE).with_label("keep fresh what exists")
-FOLLOW = (_CHANGED & CHECKS_OK & _FREE).with_label("follow every evaluation")
+KEEP_FRESH = (_CHANGED.since_last_handled() & ~_C.missing() & CHECKS_OK & ~_C.any_deps_missing() & _FREE).with_label("keep fresh what exists")
+FOLLOW = (_CHANGED.since_last_handled() & CHECKS_OK & _FREE).with_label("follow every evaluation")
 
 AUTOMATION = dg.AutomationConditionSensorDefinition(
     "automation",
@@ -69,7 +69,8 @@ def retrain_request(workspace: Workspace, spec: MethodSpec, dataset: type[Datase
 
 
 def _data_versions(workspace: Workspace, spec: MethodSpec, config: dict[str, Any], dataset: type[Dataset]) -> dict[str, str]:
-    options = spec.configure(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+    overrides: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+    options = spec.configure("tiny", **overrides)
     keys = [*data_keys(spec, options, dataset.name), *(Key(("labels", dataset.name), t) for t in tasks_for(spec, dataset))]
     return {str(k): require_checked(workspace, k).data_version for k in keys}
 

@@ -288,7 +288,9 @@ def _print_decision(decision: dict[str, Any]) -> None:
     word = "[bold green]champion[/]" if decision["champion"] else "[bold yellow]refused[/]"
     console.print(f"{word} {decision['model']} version {decision['version']}")
     for reason in decision["reasons"]:
-        console.print(f"  {'[green]ok[/]' if reason['passed'] else '[red]no[/]'}  {reason['name']}: {escape(reason['message'])}", highlight=False)
+        console.print(
+            f"  {'[green]ok[/]' if reason['passed'] else '[red]no[/]'}  {reason['name']}: {escape(reason['message'])}", highlight=False
+        )
 
 
 def _say_champion(method: str, dataset: str) -> None:

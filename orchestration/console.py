@@ -27,7 +27,7 @@ def _for_people(record: logging.LogRecord) -> bool:
     return meta.get("dagster_event") is None or record.levelno >= logging.ERROR
 
 
-@dg.logger(description="Progress for people")
+@dg.logger(config_schema=None, description="Progress for people")
 def console_logger(_: dg.InitLoggerContext) -> logging.Logger:
     """Progress lines on standard error."""
     logger = logging.Logger("einthoven", logging.INFO)

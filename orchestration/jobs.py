@@ -55,4 +55,4 @@ SCAN = dg.define_asset_job(
     description="Look for new or changed files. Select the datasets that you have.",
 )
 TRAIN = {method: _train_job(method) for method in list_methods()}
-JOBS = [SCAN, *TRAIN.values(), dvc_commit]
+JOBS: list[UnresolvedAssetJobDefinition | dg.JobDefinition] = [SCAN, *TRAIN.values(), dvc_commit]

@@ -100,7 +100,9 @@ def _why(outcome: dg.ExecuteInProcessResult) -> str:
             if error and error.cls_name == "DagsterAssetCheckFailedError":
                 continue  # its verdict says more
             if error and error.cls_name == "DagsterExecutionInterruptedError":
-                messages.append(f"{str(event.step_key).replace('__', '/')}: interrupted; what was trained so far is saved, run the same command again to go on")
+                messages.append(
+                    f"{str(event.step_key).replace('__', '/')}: interrupted; what was trained so far is saved, run the same command again to go on"
+                )
                 continue
             user = event.step_failure_data.user_failure_data
             text = (

@@ -20,7 +20,11 @@ def write_method(name: str, folder: Path | None = None) -> list[Path]:
     _require_name(name)
     home = (PROJECT / "models" / "methods" if folder is None else folder) / name
     package = f"models.methods.{name}" if folder is None else f"{folder.resolve().name}.{name}"
-    texts = {"__init__.py": f'"""{_title(name)}."""\n', "spec.py": _fill("method_spec.py.txt", name, package), "method.py": _fill("method.py.txt", name, package)}
+    texts = {
+        "__init__.py": f'"""{_title(name)}."""\n',
+        "spec.py": _fill("method_spec.py.txt", name, package),
+        "method.py": _fill("method.py.txt", name, package),
+    }
     return _write(home, texts, folder, f'[project.entry-points."einthoven.methods"]\n{name} = "{package}"\n')
 
 
@@ -60,7 +64,9 @@ def _write(home: Path, texts: dict[str, str], own_package: Path | None, entry_po
     if own_package is not None:
         (own_package / "__init__.py").touch()
         note = own_package / f"{home.name if len(texts) > 1 else paths[0].stem}.entry_point.toml"
-        note.write_text(f"# Add this to the pyproject.toml of the package and install it; Einthoven then finds it by itself.\n{entry_point}")
+        note.write_text(
+            f"# Add this to the pyproject.toml of the package and install it; Einthoven then finds it by itself.\n{entry_point}"
+        )
         paths.append(note)
     for path, text in zip(paths, texts.values(), strict=False):
         path.write_text(text)

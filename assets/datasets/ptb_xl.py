@@ -101,6 +101,11 @@ class PTBXL(Dataset):
             }
         )
 
+    def present(self, record_ids: list[str]) -> list[bool]:
+        """Which records have their 100 Hz header."""
+        names = [self._by_id[r]["filename_lr"] for r in record_ids]
+        return [bool(name) and (self.folder / f"{name}.hea").is_file() for name in names]
+
     def read(self, record_id: str, fs_hz: float | None = None) -> Record:
         """Read the 100 Hz or the 500 Hz file, whichever is nearer to `fs_hz`.
 

@@ -44,7 +44,11 @@ class LocalCompute(Compute):
                 process = subprocess.Popen(
                     [sys.executable, "-P", "-m", "models.train", str(job_file)],
                     cwd=folder,
-                    env={"EINTHOVEN_THREADS": str(self.threads or default_threads())} | clean_environment() | session.get_bootstrap_env_vars(),
+                    env={
+                        "EINTHOVEN_THREADS": str(self.threads or default_threads()),
+                        **clean_environment(),
+                        **session.get_bootstrap_env_vars(),
+                    },
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=stream,

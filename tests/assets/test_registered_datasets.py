@@ -34,7 +34,10 @@ def store(dataset: Dataset, root: Path, recipe: str = "native") -> Output:
     from assets.store import build_store
 
     return Workspace(root).publish(
-        Key(("cleaned", dataset.name), recipe), lambda f: build_store(f, dataset, get_recipe(recipe)), code_version="1", access=dataset.access
+        Key(("cleaned", dataset.name), recipe),
+        lambda f: build_store(f, dataset, get_recipe(recipe)),
+        code_version="1",
+        access=dataset.access,
     )
 
 
@@ -66,7 +69,9 @@ def test_records_have_the_columns_that_everything_reads(dataset: Dataset) -> Non
 
 def test_no_patient_is_in_two_parts(dataset: Dataset) -> None:
     records, split = dataset.records(), dataset.split
-    part = records["fold"].map({f: p for p, folds in (("train", split.train), ("validation", split.validation), ("test", split.test)) for f in folds})
+    part = records["fold"].map(
+        {f: p for p, folds in (("train", split.train), ("validation", split.validation), ("test", split.test)) for f in folds}
+    )
     assert part.notna().all()
     assert (part.groupby(records["patient_id"]).nunique() == 1).all()
 

@@ -24,7 +24,10 @@ def test_defaults_need_no_file(home: Path) -> None:
 
 
 def test_everything_can_be_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(home, "datasets: {ptb_xl: /d}\nkey_prefix: site\nmlflow_tracking_uri: http://t\ndestinations: {mlflow: credentialed}\nprompts: {p: {path: /p.json, access: open}}\nweights: {w: /w}\n")
+    write(
+        home,
+        "datasets: {ptb_xl: /d}\nkey_prefix: site\nmlflow_tracking_uri: http://t\ndestinations: {mlflow: credentialed}\nprompts: {p: {path: /p.json, access: open}}\nweights: {w: /w}\n",
+    )
     settings = load()
     assert settings.dataset_folder("ptb_xl") == Path("/d")
     assert settings.key_prefix == ("site",)
@@ -77,6 +80,16 @@ def test_a_destination_takes_its_class_and_below(limit: Access, access: Access) 
             require_destination("mlflow", limit, access, "a bundle")
 
 
-@pytest.mark.parametrize(("uri", "local"), [("sqlite:////a.db", True), ("/a/b", True), ("file:///a", True), ("http://h", False), ("s3://b", False), ("postgresql+psycopg2://h/d", False)])
+@pytest.mark.parametrize(
+    ("uri", "local"),
+    [
+        ("sqlite:////a.db", True),
+        ("/a/b", True),
+        ("file:///a", True),
+        ("http://h", False),
+        ("s3://b", False),
+        ("postgresql+psycopg2://h/d", False),
+    ],
+)
 def test_what_counts_as_this_machine(uri: str, local: bool) -> None:
     assert is_local(uri) is local

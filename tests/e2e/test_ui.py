@@ -89,7 +89,15 @@ def page(servers: Servers) -> Iterator[Any]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ],
         )
         page = browser.new_page(viewport={"width": 1500, "height": 950})
         page.set_default_timeout(60_000)
@@ -126,7 +134,11 @@ def wait_for_run(servers: Servers, asset: str, seconds: float = 180) -> dict[str
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         runs = servers.graphql(query)["runsOrError"]["results"]
-        if runs and {"path": asset.split("/")} in (runs[0]["assetSelection"] or []) and runs[0]["status"] in ("SUCCESS", "FAILURE", "CANCELED"):
+        if (
+            runs
+            and {"path": asset.split("/")} in (runs[0]["assetSelection"] or [])
+            and runs[0]["status"] in ("SUCCESS", "FAILURE", "CANCELED")
+        ):
             return dict(runs[0])
         time.sleep(1)
     pytest.fail(f"no run of {asset} ended: {(servers.home / 'servers.log').read_text()[-3000:]}")
@@ -164,7 +176,11 @@ def test_a_backfill_does_not_get_past_a_planted_fault(servers: Servers) -> None:
 def test_mlflow_answers_on_loopback_only(servers: Servers) -> None:
     with urllib.request.urlopen(f"{servers.mlflow}/health", timeout=30) as response:
         assert response.status == 200
-    hosts = {line.split()[3].rsplit(":", 1)[0] for line in listening() if line.split()[3].rsplit(":", 1)[1] in (servers.dagster.rsplit(":", 1)[1], servers.mlflow.rsplit(":", 1)[1])}
+    hosts = {
+        line.split()[3].rsplit(":", 1)[0]
+        for line in listening()
+        if line.split()[3].rsplit(":", 1)[1] in (servers.dagster.rsplit(":", 1)[1], servers.mlflow.rsplit(":", 1)[1])
+    }
     assert hosts <= {"127.0.0.1"}
 
 

@@ -79,9 +79,7 @@ def test_a_later_run_of_the_child_alone(instance: dg.DagsterInstance, home: Path
 
 def test_a_parent_that_was_never_checked(instance: dg.DagsterInstance, home: Path) -> None:
     get_dataset("synthetic").make_fixture(home / "source" / "synthetic")
-    job = dg.materialize(
-        [_definition("raw", "synthetic")], instance=instance, resources=_resources(), raise_on_error=True
-    )
+    job = dg.materialize([_definition("raw", "synthetic")], instance=instance, resources=_resources(), raise_on_error=True)
     assert job.success
     with pytest.raises(RunFailedError, match="has not run on this version"):
         run(instance, CLEANED)
@@ -103,7 +101,9 @@ def test_automation_waits_and_goes_once_repaired(instance: dg.DagsterInstance, h
     cleaned = dg.AssetKey(["cleaned", "synthetic"])
 
     def requested(cursor: object) -> tuple[int, object]:
-        result = dg.evaluate_automation_conditions(defs=defs, instance=instance, asset_selection=dg.AssetSelection.assets(cleaned), cursor=cursor)
+        result = dg.evaluate_automation_conditions(
+            defs=defs, instance=instance, asset_selection=dg.AssetSelection.assets(cleaned), cursor=cursor
+        )
         return result.get_num_requested(cleaned), result.cursor
 
     folder = home / "source" / "synthetic"
