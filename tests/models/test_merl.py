@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -210,3 +212,25 @@ def test_zero_shot_learns_what_reports_name_and_knows_nothing_before() -> None:
         after.append(zero_shot_auroc(method, signal_BLT[192:], label_B[192:]))
     assert min(after) > 0.9
     assert np.mean(before) == pytest.approx(0.5, abs=0.25)
+
+
+def test_published_table_is_read_as_printed(shared_data: Path) -> None:
+    """Every row against the machine-readable copy of the same tables."""
+    tasks = {
+        "ptbxl_super_class": "ptb_xl/super",
+        "ptbxl_sub_class": "ptb_xl/sub",
+        "ptbxl_form": "ptb_xl/form",
+        "ptbxl_rhythm": "ptb_xl/rhythm",
+    }
+    tasks |= {"icbeb": "cpsc2018/all", "chapman": "csn/all"}
+    ours = {(p.model.replace(" + CKEPE", ""), p.task, p.protocol, p.fraction): p.value for p in SPEC.published}
+    compared = 0
+    with (shared_data / "merl_splits" / "published_results.csv").open() as stream:
+        for row in csv.DictReader(stream):
+            if row["source"] not in ("MELP paper (ICML 2025) Table 2", "MELP paper (ICML 2025) Table 3") or row["task"] not in tasks:
+                continue
+            fraction = {"1%": 0.01, "10%": 0.1, "100%": 1.0}.get(row["train_fraction"])
+            model = row["method"].replace("MERL-ResNet18", "MERL ResNet18")
+            assert ours[model, tasks[row["task"]], row["protocol"], fraction] == pytest.approx(float(row["value_percent"]) / 100), row
+            compared += 1
+    assert compared == 15 * 18 + 2 * 6

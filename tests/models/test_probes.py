@@ -182,3 +182,18 @@ def test_label_tables_that_do_not_fit_say_why(trained: Study, column: str, messa
     pq.write_table(pa.table({"record_id": table[0], "NORM": pa.array(table[1], pa.int8())}), path)
     with pytest.raises(TrainingError, match=message):
         run(read_job(trained.job("head", "wrong", labels=str(path))), Progress(0))
+
+
+def test_finetuning_trains_the_whole_network_from_its_untrained_bundle(trained: Study) -> None:
+    job = trained.job("pretrain", "scratch", method="supervised", options={"max_steps": 0, "finetune_steps": 60}, reports=None)
+    assert main([str(job)]) == 0
+    arms = {"bundle": str(trained.folder / "scratch" / "bundle"), "random_init": str(trained.folder / "scratch" / "random_init")}
+    for name in ("fine", "again"):
+        assert main([str(trained.job("head", name, method="supervised", protocols=["finetune"], **arms))]) == 0
+    paths = [trained.folder / name / "predictions" / "super-finetune-pretrained-1.parquet" for name in ("fine", "again")]
+    table = read_predictions(paths[0])
+    assert table.origin.selection.endswith("from random weights")
+    assert macro_auroc(table.folds((10,)).scores_NC, table.folds((10,)).labels_NC) > 0.8
+    np.testing.assert_array_equal(table.scores_NC, read_predictions(paths[1]).scores_NC)
+    history = [json.loads(line) for line in (trained.folder / "fine" / "history.jsonl").read_text().splitlines()]
+    assert sum(r["chosen"] for r in history) == 1 and history[0]["epoch"] == 3

@@ -7,7 +7,7 @@ from typing import Literal
 
 from models.config import TrainingConfig
 from models.encoders.shapes import BackboneName
-from models.methods.merl.published import PUBLISHED
+from models.methods.merl.published import PUBLISHED, PUBLISHED_PEERS
 from models.spec import GateRule, MethodSpec, Paper
 from models.types import Modality
 
@@ -59,7 +59,8 @@ class MerlConfig(TrainingConfig):
     restart_steps: int = 5000
 
 
-_TINY = MerlConfig(max_steps=600)
+# Chosen on fold 9 of 4,000 PTB-XL records: dropout in a frozen text encoder of width 32 adds as much noise as texts differ.
+_TINY = MerlConfig(max_steps=800, lr=3e-3, weight_decay=0.3, text_dropout=0.0)
 
 # The values of the published code: 128 records on each of 8 devices, MedCPT's query encoder as language model.
 _REPOSITORY = MerlConfig(
@@ -103,7 +104,7 @@ SPEC = MethodSpec(
     protocols=("zero_shot", "linear_probe"),
     tasks=("super", "sub", "form", "rhythm"),
     gate=GateRule(task="super", protocol="linear_probe", fraction=1.0),
-    published=PUBLISHED,
+    published=PUBLISHED + PUBLISHED_PEERS,
     label_fractions=(0.01, 0.1, 1.0),
     summary="Contrastive pretraining of ECG and report, with two dropout views of the ECG; classifies from text prompts.",
 )
