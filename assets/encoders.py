@@ -107,6 +107,7 @@ def make_encoder(
             "preset": preset,
             "seed": seed,
             "config": plain(options),
+            "train_folds": job["train_folds"],
             "steps": done["steps"],
             "parameters": done["parameters"],
         }

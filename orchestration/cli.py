@@ -24,7 +24,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Datasets: what is known, what
 new_app = typer.Typer(no_args_is_help=True, help="Skeletons for a method or dataset of your own.")
 app.add_typer(data_app, name="data")
 app.add_typer(new_app, name="new")
-console = Console(soft_wrap=False)
+console = Console() if sys.stdout.isatty() else Console(width=140)
 problems = Console(stderr=True)
 
 DatasetOption = Annotated[str, typer.Option("--dataset", "-d", help="a dataset from `einthoven data list`")]

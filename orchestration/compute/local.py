@@ -6,6 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +38,7 @@ class LocalCompute(Compute):
         """See `Compute.run`."""
         folder = job_file.parent
         log = folder / "log.txt"
-        with dg.open_pipes_session(
-            context=context,
-            context_injector=dg.PipesFileContextInjector(str(folder / "pipes_context.json")),
-            message_reader=dg.PipesFileMessageReader(str(folder / "pipes_messages.jsonl")),
-        ) as session:
+        with _pipes_session(context, folder) as session:
             with log.open("ab") as stream:
                 process = subprocess.Popen(
                     [sys.executable, "-P", "-m", "models.train", str(job_file)],
@@ -65,6 +64,19 @@ class LocalCompute(Compute):
                 f"training job {job_file} ended with exit code {code}; materialise again to continue from its last checkpoint.\n{_tail(log)}"
             )
         return _result(session, job_file)
+
+
+@contextmanager
+def _pipes_session(context: dg.AssetExecutionContext, folder: Path) -> Iterator[PipesSession]:
+    """Pipes over files in the run folder."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)  # of Dagster about a property of its own reader
+        with dg.open_pipes_session(
+            context=context,
+            context_injector=dg.PipesFileContextInjector(str(folder / "pipes_context.json")),
+            message_reader=dg.PipesFileMessageReader(str(folder / "pipes_messages.jsonl")),
+        ) as session:
+            yield session
 
 
 def default_threads() -> int:
