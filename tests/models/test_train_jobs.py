@@ -158,7 +158,7 @@ def test_records_without_a_report_are_left_out_and_counted(study: Study) -> None
     [
         ({"reports": None}, "names no reports table"),
         ({"options": {"n_samples": 1000}}, "160 samples, the configuration says n_samples=1000"),
-        ({"options": {"max_steps": None}}, "training would never end"),
+        ({"options": {"max_steps": None, "epochs": None}}, "training would never end"),
         ({"train_folds": [77]}, "no record to learn from"),
     ],
 )
