@@ -17,7 +17,7 @@ from assets.materialize import WorkspaceResource, asset_key, explained, require,
 from assets.outputs import Built, Key, Output, OutputError, Workspace
 from assets.scoring import Person
 from assets.settings import PROJECT, Settings
-from assets.training import partitions_for
+from assets.training import configured, data_keys, partitions_for, tasks_for
 from assets.verdicts import BLOCKING, load
 from models.predictions import Predictions, read_predictions
 from models.registry import get_spec
@@ -135,7 +135,7 @@ def offer(settings: Settings, spec: MethodSpec, dataset: str, actor: str) -> dic
         _contender(spec, evaluation.folder, f"{name} version {version.version}", version.bundle_sha256),
         champion,
         bundle=bundle,
-        checks=_checks(workspace, [*upstream.values()]),
+        checks=_checks(workspace, spec, encoder, dataset),
         leaked_patients=leaked,
         people=people,
         test_folds=get_dataset(dataset).split.test,
@@ -170,7 +170,14 @@ def _people(workspace: Workspace, encoder: Output, dataset: str) -> tuple[dict[s
     return people, len(trained & tested)
 
 
-def _checks(workspace: Workspace, outputs: list[Output]) -> dict[str, bool]:
+def _checks(workspace: Workspace, spec: MethodSpec, encoder: Output, dataset: str) -> dict[str, bool]:
+    """Every blocking check of everything that the challenger was made from and judged by, and whether it passed."""
+    tasks = tasks_for(spec, get_dataset(dataset))
+    config = configured(spec, encoder.facts["config"])
+    keys = [Key(("raw", dataset)), *data_keys(spec, config, dataset), *(Key(("labels", dataset), t) for t in tasks)]
+    keys += [Key((*parts, spec.name), dataset) for parts in (("encoder",), ("evaluation",))]
+    keys += [Key(("head", spec.name, t), dataset) for t in tasks]
+    outputs = [workspace.require(k) for k in keys]
     verdicts = {f"{o.key} {check}": load(workspace, o, check) for o in outputs for check in BLOCKING[o.key.stage]}
     return {name: bool(verdict and verdict.passed) for name, verdict in verdicts.items()}
 

@@ -132,11 +132,11 @@ def plain(config: Any) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
 
 
+def configured(spec: MethodSpec, values: Mapping[str, Any]) -> Any:
+    """The configuration that a manifest holds as JSON."""
+    return spec.config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
 def mapped(keys: Iterable[tuple[dg.AssetKey, Iterable[str]]]) -> list[dg.AssetDep]:
     """Dependencies on equally named partitions, restricted to those given."""
     return [dg.AssetDep(key, partition_mapping=dg.StaticPartitionMapping({n: n for n in names})) for key, names in keys]
-
-
-def log_table(rows: Mapping[str, Any]) -> dg.MetadataValue[Any]:
-    """Key-value pairs as a Markdown table."""
-    return dg.MetadataValue.md("| | |\n|---|---|\n" + "\n".join(f"| {k} | {v} |" for k, v in rows.items()))

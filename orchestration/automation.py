@@ -10,7 +10,7 @@ from assets.dataset import Dataset, list_datasets
 from assets.encoders import CODE_VERSION
 from assets.materialize import asset_key
 from assets.outputs import Key, OutputError, Workspace, digest
-from assets.training import data_keys, datasets_for, tasks_for
+from assets.training import configured, data_keys, datasets_for, tasks_for
 from assets.verdicts import UnsafeUpstreamError, require_checked
 from models.registry import get_spec, list_methods
 from models.spec import MethodSpec
@@ -23,7 +23,9 @@ CHECKS_OK = _C.all_deps_blocking_checks_passed() & ~_C.any_deps_match(_C.any_che
 _CHANGED: Any = _C.any_deps_match(_C.data_version_changed()) | _C.code_version_changed()  # Dagster's types do not admit what follows
 _FREE = ~_C.any_deps_in_progress() & ~_C.in_progress()
 
-KEEP_FRESH = (_CHANGED.since_last_handled() & ~_C.missing() & CHECKS_OK & ~_C.any_deps_missing() & _FREE).with_label("keep fresh what exists")
+KEEP_FRESH = (_CHANGED.since_last_handled() & ~_C.missing() & CHECKS_OK & ~_C.any_deps_missing() & _FREE).with_label(
+    "keep fresh what exists"
+)
 FOLLOW = (_CHANGED.since_last_handled() & CHECKS_OK & _FREE).with_label("follow every evaluation")
 
 AUTOMATION = dg.AutomationConditionSensorDefinition(
@@ -69,9 +71,7 @@ def retrain_request(workspace: Workspace, spec: MethodSpec, dataset: type[Datase
 
 
 def _data_versions(workspace: Workspace, spec: MethodSpec, config: dict[str, Any], dataset: type[Dataset]) -> dict[str, str]:
-    overrides: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
-    options = spec.configure("tiny", **overrides)
-    keys = [*data_keys(spec, options, dataset.name), *(Key(("labels", dataset.name), t) for t in tasks_for(spec, dataset))]
+    keys = [*data_keys(spec, configured(spec, config), dataset.name), *(Key(("labels", dataset.name), t) for t in tasks_for(spec, dataset))]
     return {str(k): require_checked(workspace, k).data_version for k in keys}
 
 

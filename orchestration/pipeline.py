@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -14,6 +14,9 @@ from assets.outputs import Key
 from assets.training import data_keys, datasets_for, tasks_for
 from models.errors import ConfigurationError, EinthovenError
 from models.registry import get_spec, list_methods
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 
 class RunFailedError(EinthovenError):
@@ -77,18 +80,37 @@ def execute(steps: Sequence[Step], instance: dg.DagsterInstance, announce: Any) 
     """
     from orchestration.definitions import defs
 
+    graph = defs.resolve_asset_graph()
+    for step in steps:
+        _require_known(graph, step)
     job = defs.resolve_implicit_global_asset_job_def()
     for number, step in enumerate(steps, 1):
         announce(number, len(steps), step)
-        outcome = job.execute_in_process(
-            instance=instance,
-            partition_key=step.partition,
-            asset_selection=[asset_key(*a) for a in step.assets],
-            run_config={"ops": step.config, "loggers": {"console": {}}},
-            raise_on_error=False,
-        )
+        try:
+            outcome = job.execute_in_process(
+                instance=instance,
+                partition_key=step.partition,
+                asset_selection=[asset_key(*a) for a in step.assets],
+                run_config={"ops": step.config, "loggers": {"console": {}}},
+                raise_on_error=False,
+            )
+        except dg.DagsterInvalidConfigError as error:
+            raise ConfigurationError(f"{step.title}: {'; '.join(e.message for e in error.errors)}") from error
         if not outcome.success:
             raise RunFailedError(_why(outcome))
+
+
+def _require_known(graph: AssetGraph, step: Step) -> None:
+    for parts in step.assets:
+        key = asset_key(*parts)
+        if not graph.has(key):
+            raise ConfigurationError(
+                f"there is no asset {'/'.join(parts)!r}; `einthoven data list` names datasets, Dagster's UI shows all assets"
+            )
+        partitions = graph.get(key).partitions_def
+        if partitions is not None and not (step.partition and partitions.has_partition_key(step.partition)):
+            choices = ", ".join(partitions.get_partition_keys())
+            raise ConfigurationError(f"{'/'.join(parts)} has no partition {step.partition!r}; choose one of {choices}")
 
 
 def _why(outcome: dg.ExecuteInProcessResult) -> str:
