@@ -86,7 +86,8 @@ class OfflineBert(TextEncoder):
     spread of 0.02 a frozen network of width 32 gives every text nearly the same vector, and nothing would ever correct
     that. Here the spread is 1 / sqrt(width), positions are a tenth of that, so that words count more than their places,
     and the attention's value and output maps are sqrt(3) times larger, so that [CLS] takes in the words rather than
-    staying itself. On 1,000 PTB-XL reports the mean cosine between pooled vectors falls from 0.92 to 0.66 by the last two.
+    staying itself. On 4,000 PTB-XL reports the mean cosine between pooled vectors is 1.00 with BERT's spread, where the
+    cross-modal loss never leaves chance, and 0.71 with this one.
 
     Args:
         vocabulary: rows of the embedding table, the largest vocabulary that can be learned.
