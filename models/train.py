@@ -6,11 +6,14 @@ its result is there. Exit codes: 0 done, 1 failed, 143 interrupted with its stat
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,27 +62,51 @@ def run(job: Job, progress: Progress) -> dict[str, Any] | None:
     Raises:
         EinthovenError: it cannot be done; the message says why.
     """
-    finished = job.output / RESULT
-    if finished.exists():
-        done: dict[str, Any] = json.loads(finished.read_text())
-        return done
     job.output.mkdir(parents=True, exist_ok=True)
-    _set_threads(job)
-    result = _dispatch(job, progress)
-    if result is None or progress.rank != 0:
+    with _alone(job.output, progress):
+        finished = job.output / RESULT
+        if finished.exists():
+            done: dict[str, Any] = json.loads(finished.read_text())
+            return done
+        _set_threads(job)
+        result = _dispatch(job, progress)
+        if result is None or progress.rank != 0:
+            return result
+        result = {"kind": kind_of(job), **result}
+        _write_result(finished, result)
+        if isinstance(job, PretrainJob):
+            from models.pretraining import remove_states
+
+            remove_states(job.output)
         return result
-    result = {"kind": kind_of(job), **result}
+
+
+@contextmanager
+def _alone(folder: Path, progress: Progress) -> Iterator[None]:
+    """Hold the run folder, after waiting for a process that still works in it.
+
+    Such a process is there when its orchestrator was killed and started again; when it ends, its result or its last state is
+    taken. The system releases the lock when the process ends, however it ends.
+    """
+    if progress.rank != 0:
+        yield
+        return
+    with (folder / ".lock").open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.say(f"another process works in {folder}; waiting for it to end")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _write_result(path: Path, result: dict[str, Any]) -> None:
     from models.training_state import sync_folder, write_durably
 
-    temporary = job.output / f".{RESULT}.{os.getpid()}"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     write_durably(temporary, json.dumps(result, indent=1, sort_keys=True).encode())
-    os.replace(temporary, finished)
-    sync_folder(job.output)
-    if isinstance(job, PretrainJob):
-        from models.pretraining import remove_states
-
-        remove_states(job.output)
-    return result
+    os.replace(temporary, path)
+    sync_folder(path.parent)
 
 
 def _dispatch(job: Job, progress: Progress) -> dict[str, Any] | None:
