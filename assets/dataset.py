@@ -19,6 +19,7 @@ import assets.datasets
 from assets.access import Access
 from assets.record import Record
 from models.errors import ConfigurationError, EinthovenError
+from models.types import LEADS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +45,23 @@ class Source:
     licence: str
     terms: str
     citation: str
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel of a dataset's store.
+
+    Attributes:
+        name: as in the dataset's records.
+        kind: of signal: ECG, PPG, EDA, ACC, RESP, ...
+        unit: of its samples; "uV" for every ECG lead.
+        scale: units per count of the int16 store.
+    """
+
+    name: str
+    kind: str = "ECG"
+    unit: str = "uV"
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +109,14 @@ class Dataset(ABC):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @classmethod
+    def channels(cls) -> tuple[Channel, ...]:
+        """The channels of the store, in order: the twelve standard leads in theirs, other leads in the dataset's.
+
+        Datasets with other signals than ECG override this.
+        """
+        return tuple(Channel(lead) for lead in (LEADS if set(cls.leads) == set(LEADS) else cls.leads))
 
     def prepare(self) -> None:  # noqa: B027 - most datasets have nothing to do here
         """Make the folder, for datasets that are simulated rather than downloaded. Downloads are never touched."""

@@ -1,6 +1,6 @@
 """Writes a signal store: int16 shards, an Arrow index, and tables of what was left out.
 
-    shard-00000.npy ...    int16 [windows, leads, samples], one count a microvolt, memory-mappable
+    shard-00000.npy ...    int16 [windows, channels, samples], in counts of each channel's scale, memory-mappable
     index.arrow            one row a window: where it is, whose it is, how good it is
     quarantine.parquet     recordings that cannot be used: record_id, patient_id, reason, explanation, path
     absent.parquet         recordings that the dataset lists but whose files are not there: record_id
@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from assets.dataset import Dataset, DatasetError
+from assets.dataset import Channel, Dataset, DatasetError
 from assets.outputs import Built
 from assets.record import Record, RecordError
 from assets.signals import quality, repair
@@ -32,12 +32,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 STORE_FORMAT_VERSION = 1
-SCALE_UV = 1.0
-"""Microvolts per count: lossless for sources of 1,000 counts per millivolt, as PTB-XL and the Challenge sets are."""
-
 LARGEST_COUNT = 32767
 SLOWEST_HZ, FASTEST_HZ = 50.0, 100_000.0
-"""Rates between which a recording can be an ECG; they bound what resampling may allocate."""
+"""Rates between which a recording is taken; they bound what resampling may allocate."""
 
 _BATCH = 8
 """Windows that are judged and written together: few enough to stay in the processor's cache."""
@@ -47,7 +44,7 @@ _PROGRESS_EVERY = 64
 
 @dataclass(frozen=True)
 class _Window:
-    """A piece of a recording that becomes one row; `signal_LT` is in microvolts at the store's rate."""
+    """A piece of a recording that becomes one row; `signal_LT` is in the channels' units at the store's rate."""
 
     signal_LT: NDArray[np.float32]
     start_s: float
@@ -59,7 +56,7 @@ def build_store(
 ) -> Built:
     """Read every record of a dataset and store what can be used.
 
-    Leads are put in the order of `models.types.LEADS` by name, missing samples filled, signals resampled where the
+    Channels are put in the order of `dataset.channels()` by name, missing samples filled, signals resampled where the
     recipe's rate is not the record's, and recordings longer than `dataset.window_s` cut into windows. What cannot be used
     is written to the quarantine with a reason and stops nothing.
 
@@ -78,7 +75,8 @@ def build_store(
     """
     fs_hz = float(recipe.fs_hz or dataset.fs_hz)
     records = dataset.records()
-    writer = _Writer(folder, dataset.name, len(LEADS), round(dataset.window_s * fs_hz), fs_hz, shard_rows)
+    channels = dataset.channels()
+    writer = _Writer(folder, dataset.name, channels, round(dataset.window_s * fs_hz), fs_hz, shard_rows)
     quarantine: list[dict[str, str]] = []
     absent: list[str] = []
     n_remainders = 0
@@ -86,7 +84,7 @@ def build_store(
         for done, row in enumerate(records.to_dict("records"), start=1):
             try:
                 record = dataset.read(row["record_id"], fs_hz)
-                windows, remainder = cut_windows(record, fs_hz, dataset.window_s)
+                windows, remainder = cut_windows(record, channels, fs_hz, dataset.window_s)
             except RecordError as error:
                 if error.reason == "absent":
                     absent.append(row["record_id"])
@@ -111,7 +109,7 @@ def build_store(
             "format_version": STORE_FORMAT_VERSION,
             "dataset": dataset.name,
             "recipe": recipe.name,
-            "channels": [{"name": lead, "kind": "ECG", "unit": "uV", "scale": SCALE_UV, "fs_hz": fs_hz} for lead in LEADS],
+            "channels": [asdict(channel) | {"fs_hz": fs_hz} for channel in channels],
             "shards": writer.shards,
             "index": "index.arrow",
             "window_s": dataset.window_s,
@@ -124,11 +122,12 @@ def build_store(
     )
 
 
-def cut_windows(record: Record, fs_hz: float, window_s: float) -> tuple[list[_Window], bool]:
+def cut_windows(record: Record, channels: tuple[Channel, ...], fs_hz: float, window_s: float) -> tuple[list[_Window], bool]:
     """Order, repair, resample and cut a recording.
 
     Args:
         record: any rate, any lead order.
+        channels: what the store holds, in order.
         fs_hz: rate of the windows.
         window_s: length of a window.
 
@@ -138,13 +137,14 @@ def cut_windows(record: Record, fs_hz: float, window_s: float) -> tuple[list[_Wi
     Raises:
         RecordError: reasons missing_leads, bad_units, sampling_rate, no_finite_sample, constant, too_short, amplitude.
     """
-    signal_LT = _ordered(record)
+    signal_LT = _ordered(record, channels)
+    names = [channel.name for channel in channels]
     if not SLOWEST_HZ <= record.fs_hz <= FASTEST_HZ:
         raise _refusal(
-            "sampling_rate", f"{record.fs_hz:g} Hz is no rate of an ECG; rates from {SLOWEST_HZ:g} to {FASTEST_HZ:g} Hz are taken"
+            "sampling_rate", f"{record.fs_hz:g} Hz is no rate of such a signal; rates from {SLOWEST_HZ:g} to {FASTEST_HZ:g} Hz are taken"
         )
     if (dead := repair.dead_leads(signal_LT)).any():
-        raise _refusal("no_finite_sample", f"{_named(dead)}: every sample is missing")
+        raise _refusal("no_finite_sample", f"{_named(names, dead)}: every sample is missing")
     missing_LT = repair.missing_samples(signal_LT)
     any_missing = bool(missing_LT.any())
     if any_missing:
@@ -155,9 +155,9 @@ def cut_windows(record: Record, fs_hz: float, window_s: float) -> tuple[list[_Wi
     width, length = round(window_s * fs_hz), signal_LT.shape[1]
     if length < width:
         raise _refusal("too_short", f"lasts {length / fs_hz:g} s, a window of this store {window_s:g} s")
-    over = np.abs(signal_LT).max(axis=1) > LARGEST_COUNT * SCALE_UV
+    over = np.abs(signal_LT).max(axis=1) > LARGEST_COUNT * np.array([channel.scale for channel in channels])
     if over.any():
-        raise _refusal("amplitude", f"{_named(over)}: beyond {LARGEST_COUNT * SCALE_UV:g} uV, which the store cannot hold")
+        raise _refusal("amplitude", f"{_named(names, over)}: beyond what the store can hold ({LARGEST_COUNT} counts)")
     windows = []
     for k in range(length // width):
         share = 0.0
@@ -185,14 +185,14 @@ def resample(signal_LT: NDArray[np.float32], from_hz: float, to_hz: float) -> ND
     return np.asarray(resample_poly(signal_LT, ratio.numerator, ratio.denominator, axis=1, padtype="line"), np.float32)
 
 
-def _ordered(record: Record) -> NDArray[np.float32]:
-    """The 12 leads of a record in the store's order."""
-    if lacking := [lead for lead in LEADS if lead not in record.leads]:
+def _ordered(record: Record, channels: tuple[Channel, ...]) -> NDArray[np.float32]:
+    """The store's channels of a record, in the store's order."""
+    if lacking := [channel.name for channel in channels if channel.name not in record.leads]:
         raise _refusal("missing_leads", f"has no lead {', '.join(lacking)}")
-    rows = [record.leads.index(lead) for lead in LEADS]
-    if wrong := [f"{lead} in {record.units[i]}" for lead, i in zip(LEADS, rows, strict=True) if record.units[i] != "uV"]:
-        raise _refusal("bad_units", f"{', '.join(wrong)}: not a voltage")
-    return record.signal_LT if record.leads == LEADS else record.signal_LT[rows]
+    rows = [record.leads.index(channel.name) for channel in channels]
+    if wrong := [f"{c.name} in {record.units[i]}, not {c.unit}" for c, i in zip(channels, rows, strict=True) if record.units[i] != c.unit]:
+        raise _refusal("bad_units", ", ".join(wrong))
+    return record.signal_LT if rows == list(range(len(record.leads))) else record.signal_LT[rows]
 
 
 def _refusal(reason: str, explanation: str) -> RecordError:
@@ -200,8 +200,8 @@ def _refusal(reason: str, explanation: str) -> RecordError:
     return RecordError(reason, "", explanation)
 
 
-def _named(leads_L: NDArray[np.bool_]) -> str:
-    return ", ".join(LEADS[i] for i in np.flatnonzero(leads_L))
+def _named(names: list[str], flags_L: NDArray[np.bool_]) -> str:
+    return ", ".join(names[i] for i in np.flatnonzero(flags_L))
 
 
 def _quarantine_row(row: dict[Any, Any], error: RecordError, root: Path) -> dict[str, str]:
@@ -225,12 +225,15 @@ def _write_parquet(path: Path, columns: tuple[str, ...], rows: list[dict[str, st
 class _Writer:
     """Appends windows to shard files and collects their index rows; the index is written when the block ends well."""
 
-    def __init__(self, folder: Path, dataset: str, n_leads: int, n_samples: int, fs_hz: float, shard_rows: int) -> None:
+    def __init__(self, folder: Path, dataset: str, channels: tuple[Channel, ...], n_samples: int, fs_hz: float, shard_rows: int) -> None:
         self.folder = folder
         self.shards: list[dict[str, Any]] = []
         self.n_rows = 0
         self._dataset = dataset
-        self._shape = (n_leads, n_samples)
+        self._names = tuple(channel.name for channel in channels)
+        self._scale_L1 = np.array([[channel.scale] for channel in channels], np.float32)
+        self._is_ecg_L = np.array([channel.kind == "ECG" for channel in channels])
+        self._shape = (len(channels), n_samples)
         self._fs_hz = fs_hz
         self._shard_rows = shard_rows
         self._stream: BinaryIO | None = None
@@ -259,14 +262,15 @@ class _Writer:
         if not self._pending:
             return
         signal_BLT = np.stack([window.signal_LT for window, _, _ in self._pending])
-        counts_BLT = np.rint(signal_BLT / SCALE_UV).astype("<i2")
+        counts_BLT = np.rint(signal_BLT / self._scale_L1).astype("<i2")
         for i, (window, row, source_sha256) in enumerate(self._pending):
             self._append(counts_BLT[i], window, row, source_sha256)
-        columns = self._columns
-        columns["flat"] += quality.bit_mask(quality.flat_leads(signal_BLT, self._fs_hz)).tolist()
-        columns["saturated"] += quality.bit_mask(quality.saturated_leads(signal_BLT)).tolist()
-        columns["noisy"] += quality.bit_mask(quality.noisy_leads(signal_BLT, self._fs_hz)).tolist()
-        columns["limb_swap"] += quality.limb_swap(signal_BLT).tolist()
+        columns, ecg_L = self._columns, self._is_ecg_L  # the thresholds of the flags are those of ECG leads
+        columns["flat"] += quality.bit_mask(quality.flat_leads(signal_BLT, self._fs_hz) & ecg_L).tolist()
+        columns["saturated"] += quality.bit_mask(quality.saturated_leads(signal_BLT) & ecg_L).tolist()
+        columns["noisy"] += quality.bit_mask(quality.noisy_leads(signal_BLT, self._fs_hz) & ecg_L).tolist()
+        twelve = self._names[: len(LEADS)] == LEADS
+        columns["limb_swap"] += quality.limb_swap(signal_BLT).tolist() if twelve else [False] * len(signal_BLT)
         self._pending.clear()
 
     def _append(self, counts_LT: NDArray[np.int16], window: _Window, row: dict[Any, Any], source_sha256: str) -> None:
@@ -292,7 +296,7 @@ class _Writer:
 
     def _open_shard(self) -> BinaryIO:
         name = f"shard-{len(self.shards):05d}.npy"
-        self.shards.append({"file": name, "rows": 0, "channels": list(LEADS), "n_samples": self._shape[1], "fs_hz": self._fs_hz})
+        self.shards.append({"file": name, "rows": 0, "channels": list(self._names), "n_samples": self._shape[1], "fs_hz": self._fs_hz})
         self._stream = (self.folder / name).open("wb")
         self._write_header(self._stream, 0)
         return self._stream

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assets.dataset import Dataset
 from assets.outputs import sha256_file
 from data_checks.context import CheckContext, TableRules
 from data_checks.findings import NAMED_IN_DETAILS, CheckError, name_rows
 from data_checks.suites import index_suite
 from data_checks.tables import Kind, read_table
-from models.types import LEADS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,12 +80,6 @@ def shards_of(c: CheckContext) -> list[Shard]:
     ]
 
 
-def expected_channels(dataset: type[Dataset]) -> tuple[str, ...]:
-    """Channel names of a dataset's store: the fixed order where its leads are the twelve, else its own."""
-    twelve = {lead.upper() for lead in dataset.leads} == {lead.upper() for lead in LEADS}
-    return LEADS if twelve else tuple(dataset.leads)
-
-
 def check_index(c: CheckContext) -> str:
     """Index, shards and manifest of a store agree with each other, with the dataset's declaration and with its records."""
     shards = shards_of(c)
@@ -126,7 +118,7 @@ def _check_declaration(c: CheckContext, shards: list[Shard]) -> None:
     import math
 
     channels = c.output.facts["channels"]
-    names, expected = tuple(ch["name"] for ch in channels), expected_channels(c.dataset)
+    names, expected = tuple(ch["name"] for ch in channels), tuple(ch.name for ch in c.dataset.channels())
     if names != expected:
         c.findings.fail(f"the store declares channels {', '.join(names)}; the dataset's are {', '.join(expected)}")
     for channel in channels:

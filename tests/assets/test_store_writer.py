@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assets.dataset import DatasetError
+from assets.dataset import Channel, DatasetError
 from assets.datasets.ptb_xl import PTBXL
 from assets.outputs import Built, Key, Output, Workspace
 from assets.readers.wfdb_write import write_record
@@ -281,14 +281,14 @@ def test_resampling_keeps_length_and_waveform() -> None:
     np.testing.assert_allclose(down[:, 20:-20], signal[:, ::5][:, 20:-20], atol=12)
     up = resample(down, 100, 500)
     np.testing.assert_allclose(up[:, 200:-200], signal[:, 200:-200], atol=25)
-    windows, remainder = cut_windows(make_record(noise(10.25, 400), 400), 100, 10.0)
+    windows, remainder = cut_windows(make_record(noise(10.25, 400), 400), PTBXL.channels(), 100, 10.0)
     assert windows[0].signal_LT.shape == (12, 1000)
     assert (len(windows), remainder) == (1, True)
 
 
 def test_too_short_names_both_lengths() -> None:
     with pytest.raises(RecordError, match=r"lasts 7 s, a window of this store 10 s"):
-        cut_windows(make_record(noise(7)), 100, 10.0)
+        cut_windows(make_record(noise(7)), PTBXL.channels(), 100, 10.0)
 
 
 def test_progress_ends_with_all_records(source: Path, tmp_path: Path) -> None:
@@ -310,3 +310,37 @@ def test_real_records_are_stored_bit_for_bit(shared_data: Path, tmp_path: Path) 
     signals = store.signals(np.arange(200))
     for row, record_id in enumerate(store.record_ids()):
         np.testing.assert_array_equal(signals[row], dataset.read(record_id).signal_LT)
+
+
+class OneLeadAndPulse(PTBXL):
+    """A dataset of two channels, one of them no ECG."""
+
+    leads = ("PLETH", "II")
+
+    @classmethod
+    def channels(cls) -> tuple[Channel, ...]:
+        return (Channel("II"), Channel("PLETH", kind="PPG", unit="a.u.", scale=0.001))
+
+    def read(self, record_id: str, fs_hz: float | None = None) -> Record:
+        signal_LT = np.stack([np.linspace(-1, 1, 1000), np.full(1000, float(record_id))]).astype(np.float32)
+        return Record(signal_LT, self.leads, 100.0, ("a.u.", "uV" if record_id != "2" else "mmHg"), record_id)
+
+
+def test_a_store_of_other_channels_is_as_much_at_home(source: Path, tmp_path: Path) -> None:
+    output = publish(OneLeadAndPulse(source), tmp_path)
+    assert [(c["name"], c["kind"], c["unit"]) for c in output.facts["channels"]] == [("II", "ECG", "uV"), ("PLETH", "PPG", "a.u.")]
+    assert quarantine(output) == {"2": "bad_units"}
+    store = open_store(output.folder)
+    ids = np.array([float(r) for r in store.record_ids()])
+    signals_BLT = store.signals(np.arange(len(store)))
+    assert signals_BLT.shape == (199, 2, 1000)
+    np.testing.assert_array_equal(signals_BLT[:, 0], np.repeat(ids[:, None], 1000, axis=1))
+    np.testing.assert_allclose(signals_BLT[0, 1], np.linspace(-1, 1, 1000), atol=0.0006)
+    assert set(store.index["flat"].to_pylist()) == {1}, "the constant ECG lead is flat; the pulse wave is not judged by ECG thresholds"
+    assert not any(store.index["limb_swap"].to_pylist())
+
+
+def test_leads_of_a_twelve_lead_dataset_have_the_fixed_order_whatever_it_declares() -> None:
+    declared = type("Reversed", (PTBXL,), {"leads": tuple(reversed(LEADS))})
+    assert tuple(c.name for c in declared.channels()) == LEADS
+    assert tuple(c.name for c in type("Single", (PTBXL,), {"leads": ("II",)}).channels()) == ("II",)

@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.types import LEADS
-
 
 def assert_found(verdict: Any, *expected: tuple[str, str]) -> None:
     """Each (part of a problem, row) is said in one problem, and nothing else is."""
@@ -318,13 +316,3 @@ def test_prompt_sets(world: Any, sets: Any, said: str) -> None:
 def test_equal_prompts_are_noted(world: Any) -> None:
     verdict = world.judge(world.prompts(lambda s: s | {"mine": {"MI": "x", "CD": "x"}}), "prompts")
     assert verdict.passed and "'mine' says the same of several classes" in verdict.message
-
-
-def test_expected_channels_follow_the_declaration() -> None:
-    from data_checks.cleaned import expected_channels
-
-    def declare(*leads: str) -> Any:
-        return type("Declared", (), {"leads": leads})
-
-    assert expected_channels(declare(*reversed([lead.upper() for lead in LEADS]))) == LEADS
-    assert expected_channels(declare("ECG", "PLETH")) == ("ECG", "PLETH")
