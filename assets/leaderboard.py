@@ -60,7 +60,9 @@ def make_leaderboard(workspace: Workspace) -> Output:
         from assets.plots import leaderboard_figure
 
         frames = [
-            pd.read_parquet(o.path("metrics.parquet")).assign(data_version=o.data_version, saw_test_patients=_saw_test_patients(workspace, o.key))
+            pd.read_parquet(o.path("metrics.parquet")).assign(
+                data_version=o.data_version, saw_test_patients=_saw_test_patients(workspace, o.key)
+            )
             for o in upstream.values()
         ]
         table = build_leaderboard(pd.concat(frames, ignore_index=True), [get_spec(m) for m in list_methods()])
