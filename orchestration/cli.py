@@ -216,7 +216,7 @@ def data_verify(dataset: Annotated[str, typer.Argument(help="a dataset")]) -> No
     bad = 0
     for name, fault in verify_dataset(dataset):
         bad += fault is not None
-        console.print(f"[green]intact[/]  {name}" if fault is None else f"[red]fault[/]   {fault}", highlight=False)
+        console.print(f"[green]intact[/]  {escape(name)}" if fault is None else f"[red]fault[/]   {escape(fault)}", highlight=False)
     if bad:
         raise typer.Exit(1)
 
