@@ -31,7 +31,7 @@ def leaderboard_asset() -> dg.AssetsDefinition:
         with explained():
             settings = workspace.settings
             output = make_leaderboard(workspace.workspace)
-            return result(context, output, settings, {"leaderboard": dg.MetadataValue.md(output.path("leaderboard.md").read_text())})
+            return result(context, output, settings, {"table": dg.MetadataValue.md(output.path("leaderboard.md").read_text())})
 
     return leaderboard
 

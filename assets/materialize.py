@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from assets.verdicts import require_checked
 from models.errors import EinthovenError
 
 PICTURE_LIMIT_BYTES = 600_000
+PICTURE_WIDTH_PIXELS = 1080
+"""What the UI shows without cutting the right side off."""
 
 
 class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -98,10 +101,16 @@ def shows_content(instance: dg.DagsterInstance, settings: settings_module.Settin
 
 
 def picture(path: Path) -> dg.MetadataValue[Any]:
-    """A PNG as inline Markdown, or its path where it is too large for an event."""
-    if path.stat().st_size > PICTURE_LIMIT_BYTES:
+    """A PNG as inline Markdown, as wide as the UI can show it, or its path where it is too large for an event."""
+    from PIL import Image
+
+    shown = io.BytesIO()
+    with Image.open(path) as image:
+        image.thumbnail((PICTURE_WIDTH_PIXELS, image.height))
+        image.save(shown, "PNG", optimize=True)
+    if len(shown.getvalue()) > PICTURE_LIMIT_BYTES:
         return dg.MetadataValue.path(str(path))
-    return dg.MetadataValue.md(f"![{path.stem}](data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()})")
+    return dg.MetadataValue.md(f"![{path.stem}](data:image/png;base64,{base64.b64encode(shown.getvalue()).decode()})")
 
 
 def dvc_md5(project: Path, output: Output) -> str | None:

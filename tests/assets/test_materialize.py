@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import pytest
+from PIL import Image
 
 from assets.access import Access
 from assets.materialize import dvc_md5, explained, picture, result, shows_content
@@ -17,7 +21,7 @@ from models.errors import StoreError
 def publish(home: Path, access: Access = Access.OPEN) -> Output:
     def build(folder: Path) -> Built:
         (folder / "figures").mkdir()
-        (folder / "figures" / "ecg.png").write_bytes(b"\x89PNG")
+        draw(folder / "figures" / "ecg.png", 1751)
         return Built(rows=7)
 
     return Workspace(home).publish(Key(("cleaned", "x"), "native"), build, code_version="3", access=access, upstream={"raw/x": "v"})
@@ -61,10 +65,20 @@ def test_signals_stay_out_of_a_remote_event_log(
     assert ("pictures" in metadata) is not visible
 
 
-def test_a_large_picture_is_a_path(tmp_path: Path) -> None:
-    path = tmp_path / "big.png"
-    path.write_bytes(b"x" * 700_000)
-    assert picture(path).value == str(path)
+def draw(path: Path, width: int, noise: bool = False) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (900, width, 3), np.uint8) if noise else np.zeros((900, width, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def test_a_picture_is_as_wide_as_the_ui_can_show(tmp_path: Path) -> None:
+    draw(tmp_path / "ecg.png", 1751)
+    encoded = str(picture(tmp_path / "ecg.png").value).split("base64,")[1].rstrip(")")
+    assert Image.open(io.BytesIO(base64.b64decode(encoded))).width == 1080
+
+
+def test_a_picture_too_large_for_an_event_is_a_path(tmp_path: Path) -> None:
+    draw(tmp_path / "big.png", 1000, noise=True)
+    assert picture(tmp_path / "big.png").value == str(tmp_path / "big.png")
 
 
 def test_a_typed_error_becomes_a_failure_that_is_not_retried() -> None:
