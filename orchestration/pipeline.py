@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from assets.dataset import get_dataset
+from assets.encoders import supplied_weights
 from assets.materialize import asset_key
 from assets.outputs import Key
+from assets.settings import load
 from assets.training import data_keys, datasets_for, tasks_for
 from models.errors import ConfigurationError, EinthovenError
 from models.registry import get_spec, list_methods
@@ -44,7 +46,7 @@ def plan(
     """All steps from raw data to the promotion decision.
 
     Raises:
-        ConfigurationError: unknown names, or a dataset that lacks what the method learns from.
+        ConfigurationError: unknown names, a dataset that lacks what the method learns from, or weights that are not supplied.
     """
     spec, source = get_spec(method), get_dataset(dataset)
     if source not in datasets_for(spec):
@@ -56,6 +58,7 @@ def plan(
         spec,
         *(s for s in map(get_spec, list_methods()) if baselines and s.baseline and s.name != method and source in datasets_for(s)),
     ]
+    supplied_weights(load(), spec.configure(preset, **(overrides or {})))  # say at once what would be missing hours later
     trained.reverse()  # baselines first, so that they stand on the leaderboard when the method is judged
     steps = [Step((("raw", dataset),)), Step((("prompts",),))]
     data: list[Key] = []

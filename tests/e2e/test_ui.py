@@ -173,6 +173,27 @@ def test_a_backfill_does_not_get_past_a_planted_fault(servers: Servers) -> None:
         table.write_text(good)
 
 
+def test_the_daemon_keeps_fresh_what_exists(servers: Servers) -> None:
+    """Nobody asks: the automation cleans again what was cleaned before, once its raw data has changed and is sound."""
+    command = [sys.executable, "-P", "-m", "orchestration.cli", "materialize"]
+    environment = {**os.environ, "EINTHOVEN_HOME": str(servers.home), "DAGSTER_HOME": str(servers.home / "dagster")}
+    for arguments in (["raw/synthetic"], ["cleaned/synthetic", "--partition", "native"]):
+        subprocess.run([*command, *arguments], env=environment, check=True, capture_output=True)
+    pointer = servers.home / "cleaned" / "synthetic" / "native" / "CURRENT"
+    before = pointer.read_text()
+    time.sleep(35)  # the sensor must have seen this state: it reacts to changes, and looks every half minute
+    with (servers.home / "source" / "synthetic" / "records.csv").open("a") as table:
+        table.write("\n")
+    subprocess.run([*command, "raw/synthetic"], env=environment, check=True, capture_output=True)
+    deadline = time.monotonic() + 120
+    while pointer.read_text() == before:
+        assert time.monotonic() < deadline, (servers.home / "servers.log").read_text()[-3000:]
+        time.sleep(1)
+    run = wait_for_run(servers, "cleaned/synthetic")
+    assert run["status"] == "SUCCESS"
+    assert any(t["key"] == "dagster/sensor_name" and t["value"] == "automation" for t in run["tags"])
+
+
 def test_mlflow_answers_on_loopback_only(servers: Servers) -> None:
     with urllib.request.urlopen(f"{servers.mlflow}/health", timeout=30) as response:
         assert response.status == 200

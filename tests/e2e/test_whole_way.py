@@ -146,6 +146,7 @@ def test_bad_input_is_one_clear_message(home: Path) -> None:
         (["run", "merl", "-d", "nonsense"], "there is no dataset 'nonsense'"),
         (["run", "merl", "-o", "nonsense=1"], "has no option nonsense"),
         (["run", "merl", "-d", "ptb_xl"], "ptbxl_database.csv"),
+        (["run", "merl", "--preset", "repository"], "name their folder in settings.yaml as `weights.medcpt`"),
         (["materialize", "raw/nonsense"], "there is no asset 'raw/nonsense'"),
         (["materialize", "cleaned/synthetic"], "has no partition None; choose one of native"),
         (["materialize", "encoder/merl", "--partition", "synthetic", "--preset", "nonsense"], "preset"),
