@@ -1,5 +1,6 @@
 """Stage cleaned: the signals of a dataset as a store, prepared by a recipe that a method declares."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +63,7 @@ def make_cleaned(workspace: Workspace, dataset: Dataset, recipe_name: str, log: 
         build,
         code_version=f"{CODE_VERSION}.{dataset.version}",
         access=dataset.access,
-        config={"recipe": {"name": recipe.name, "fs_hz": recipe.fs_hz}},
+        config={"recipe": dataclasses.asdict(recipe)},
         upstream=versions(upstream),
     )
 

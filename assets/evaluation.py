@@ -42,6 +42,8 @@ def evaluation_asset(method: str) -> dg.AssetsDefinition:
         with explained():
             settings = workspace.settings
             output = make_evaluation(context, settings, compute, spec, context.partition_key)
+            if not output.reused:
+                track_evaluation(settings, spec, output)
             return result(context, output, settings, {"tables": output.facts["tables"], "metrics": dg.MetadataValue.md(summary(output))})
 
     return evaluation
@@ -79,6 +81,19 @@ def make_evaluation(context: dg.AssetExecutionContext, settings: Settings, compu
     return output
 
 
+def track_evaluation(settings: Settings, spec: MethodSpec, output: Output) -> None:
+    """Log the headline metrics to the MLflow run of the encoder that was judged."""
+    import pandas as pd
+
+    from assets.encoders import track
+    from assets.tracking import log_evaluation
+
+    encoder = Workspace(settings.home).require(Key(("encoder", spec.name), output.key.partition))
+    table = pd.read_parquet(output.path("metrics.parquet"))
+    headline = table[table["metric"].isin(["macro_auroc", "macro_auprc"])]
+    log_evaluation(settings, track(settings, spec, encoder), [{str(k): v for k, v in row.items()} for row in headline.to_dict("records")])
+
+
 def score(folder: Path, dataset: Dataset | type[Dataset]) -> Built:
     """Compute the rows of metrics.parquet from all prediction tables of a folder."""
     import pandas as pd
@@ -99,10 +114,11 @@ def score(folder: Path, dataset: Dataset | type[Dataset]) -> Built:
 def _draw(folder: Path, tables: list[Any], test_folds: tuple[int, ...]) -> None:
     from assets.plots import roc_figure
 
-    zero_shot = [t for t in tables if t.origin.protocol == "zero_shot" and t.origin.arm == "pretrained"]
-    if zero_shot:
+    pretrained = [t for t in tables if t.origin.arm == "pretrained"]
+    for protocol in dict.fromkeys(t.origin.protocol for t in pretrained):
+        most_labels = max((t for t in pretrained if t.origin.protocol == protocol), key=lambda t: t.origin.fraction or 0.0)
         (folder / "figures").mkdir(exist_ok=True)
-        roc_figure(folder / "figures" / "roc_zero_shot.png", zero_shot[0].folds(test_folds))
+        roc_figure(folder / "figures" / f"roc_{protocol}.png", most_labels.folds(test_folds))
 
 
 def _zero_shot_job(

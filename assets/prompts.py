@@ -29,7 +29,7 @@ def prompts_asset() -> dg.AssetsDefinition:
         with explained():
             settings = workspace.settings
             output = make_prompts(workspace.workspace, settings.prompts)
-            return result(context, output, settings, {"sets": output.facts["sets"]})
+            return result(context, output, settings, {"sets": output.facts["sets"], "first_prompts": dg.MetadataValue.md(_sample(output))})
 
     return prompts
 
@@ -52,3 +52,9 @@ def make_prompts(workspace: Workspace, configured: Mapping[str, Supplied]) -> Ou
         access=strictest(s.access for s in configured.values()),
         config={name: digest(p) for name, p in sets.items()},
     )
+
+
+def _sample(output: Output, rows: int = 12) -> str:
+    """The first prompts of our own set as a Markdown table."""
+    prompts = json.loads(output.path("einthoven.json").read_text())
+    return "| class | prompt |\n|---|---|\n" + "\n".join(f"| {code} | {prompts[code]} |" for code in list(prompts)[:rows])

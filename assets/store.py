@@ -23,7 +23,7 @@ import numpy as np
 from assets.dataset import Channel, Dataset, DatasetError
 from assets.outputs import Built
 from assets.record import Record, RecordError
-from assets.signals import quality, repair
+from assets.signals import filters, quality, repair
 from models.recipes import Recipe
 from models.types import LEADS
 
@@ -84,7 +84,7 @@ def build_store(
         for done, row in enumerate(records.to_dict("records"), start=1):
             try:
                 record = dataset.read(row["record_id"], fs_hz)
-                windows, remainder = cut_windows(record, channels, fs_hz, dataset.window_s)
+                windows, remainder = cut_windows(record, channels, recipe, fs_hz, dataset.window_s)
             except RecordError as error:
                 if error.reason == "absent":
                     absent.append(row["record_id"])
@@ -122,12 +122,13 @@ def build_store(
     )
 
 
-def cut_windows(record: Record, channels: tuple[Channel, ...], fs_hz: float, window_s: float) -> tuple[list[_Window], bool]:
-    """Order, repair, resample and cut a recording.
+def cut_windows(record: Record, channels: tuple[Channel, ...], recipe: Recipe, fs_hz: float, window_s: float) -> tuple[list[_Window], bool]:
+    """Order, repair, filter, resample and cut a recording.
 
     Args:
         record: any rate, any lead order.
         channels: what the store holds, in order.
+        recipe: its filters.
         fs_hz: rate of the windows.
         window_s: length of a window.
 
@@ -151,7 +152,7 @@ def cut_windows(record: Record, channels: tuple[Channel, ...], fs_hz: float, win
         signal_LT = repair.fill_missing(signal_LT)
     if repair.is_constant(signal_LT):
         raise _refusal("constant", "no lead ever changes")
-    signal_LT = resample(signal_LT, record.fs_hz, fs_hz)
+    signal_LT = resample(_filtered(signal_LT, record.fs_hz, recipe), record.fs_hz, fs_hz)
     width, length = round(window_s * fs_hz), signal_LT.shape[1]
     if length < width:
         raise _refusal("too_short", f"lasts {length / fs_hz:g} s, a window of this store {window_s:g} s")
@@ -183,6 +184,14 @@ def resample(signal_LT: NDArray[np.float32], from_hz: float, to_hz: float) -> ND
 
     ratio = Fraction(to_hz / from_hz).limit_denominator(1000)
     return np.asarray(resample_poly(signal_LT, ratio.numerator, ratio.denominator, axis=1, padtype="line"), np.float32)
+
+
+def _filtered(signal_LT: NDArray[np.float32], fs_hz: float, recipe: Recipe) -> NDArray[np.float32]:
+    if recipe.notch_hz is not None:
+        signal_LT = filters.notch(signal_LT, fs_hz, recipe.notch_hz)
+    if recipe.bandpass_hz is not None:
+        signal_LT = filters.bandpass(signal_LT, fs_hz, *recipe.bandpass_hz)
+    return signal_LT
 
 
 def _ordered(record: Record, channels: tuple[Channel, ...]) -> NDArray[np.float32]:

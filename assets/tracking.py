@@ -197,6 +197,26 @@ def log_training(
         return TrackedRun(run.info.run_id, run.info.artifact_uri, not reason)
 
 
+def log_evaluation(settings: Settings, run: TrackedRun, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add metrics of an evaluation to the run of its encoder, named task/protocol/labels/prompts/arm/metric.
+
+    Raises:
+        TrackingError: MLflow refused.
+    """
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    metrics = []
+    for row in rows:
+        share = "" if row["fraction"] != row["fraction"] else f"{row['fraction']:g}"
+        parts = [row["task"], row["protocol"], share, row["prompts"], row["arm"], row["metric"]]
+        metrics.append(Metric(_legal("/".join(p for p in parts if p)), float(row["value"]), now, 0))
+    mlflow = client(settings)
+    with explained(settings):
+        for start in range(0, len(metrics), _BATCH):
+            mlflow.log_batch(run.run_id, metrics=metrics[start : start + _BATCH])
+
+
 def _experiment(settings: Settings, mlflow: Any, name: str) -> str:
     """The id of an experiment, made where it is missing; a local one keeps its files in the workspace."""
     from mlflow.exceptions import MlflowException

@@ -1,7 +1,7 @@
 """Linear probes on frozen features, trained many at a time with the published recipe.
 
 A probe is one linear layer on standardised features with binary cross-entropy: Adam 1e-3 with L2 1e-4, batches of 16,
-100 epochs, learning rate x 0.1 after epoch 40 (MERL, section 7). Probes of several encoders on the same records (an
+100 epochs, learning rate x 0.1 after epoch 40 (the recipe of MERL's published code). Probes of several encoders on the same records (an
 encoder and its random twin) share every batch and are trained in one matrix product, with the gradient written out: the
 loss of a linear layer needs no autograd, and 20,000 steps of batch 16 cost a second instead of minutes.
 

@@ -13,7 +13,7 @@ from models.errors import ConfigurationError
 
 
 def scale_to_unit(signal_BLT: Tensor) -> Tensor:
-    """Scale each record to [0, 1] with one minimum and one maximum over all its leads (MERL, section 2.1).
+    """Scale each record to [0, 1] with one minimum and one maximum over all its leads (as MERL does).
 
     Invariant to x -> a x + b with a > 0. A constant record becomes zero.
     """
@@ -72,7 +72,7 @@ class PreNormBlock(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """Pool a sequence of fixed length with one learned query (MERL, section 3.2).
+    """Pool a sequence of fixed length with one learned query (MERL's ECG head).
 
     The query token is cls + pos[0]; positions are added to the whole sequence afterwards, so pos[0] enters it twice. That
     is how the published network is built, and its weights depend on it.

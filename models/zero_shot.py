@@ -1,4 +1,4 @@
-"""Zero-shot classification from prompts (MERL, section 6), and the job that runs it.
+"""Zero-shot classification from prompts (MERL with CKEPE), and the job that runs it.
 
 A class weight is the unit-length embedding of its one prompt; the score of a record is its cosine with that weight. Scores
 are neither scaled nor squashed, since only their order counts. No label is used anywhere.

@@ -1,6 +1,6 @@
 """Fills missing samples, and says when a recording cannot be saved.
 
-The rule is that of `methods/merl.md` 2.1: a sample that is not finite becomes the mean of the finite samples of its lead
+The rule is the one that MERL's preparation intends: a sample that is not finite becomes the mean of the finite samples of its lead
 at most six samples away, or of the whole lead where there are none.
 """
 

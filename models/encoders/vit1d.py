@@ -1,4 +1,4 @@
-"""Vision transformer over patches of time: MERL's alternative ECG encoder (section 3.3 of its specification).
+"""Vision transformer over patches of time: MERL's alternative ECG encoder.
 
 What differs from the textbook network: a patch covers all leads and 50 samples, its map has no bias, there is no class
 token, and the mean over tokens is taken before the last LayerNorm.

@@ -20,7 +20,7 @@ DirectionReduction = Literal["sum", "mean"]
 
 
 def info_nce(x_BD: Tensor, y_BD: Tensor, temperature: float, direction_reduction: DirectionReduction = "sum") -> Tensor:
-    """InfoNCE between rows of equal position, with all rows of all processes as negatives (MERL, section 4).
+    """InfoNCE between rows of equal position, with all rows of all processes as negatives (MERL's CMA and UMA).
 
     Args:
         x_BD: embeddings of this process, shape (B, D), any length.

@@ -21,7 +21,7 @@ RECORDS = {
     "form": (7_197, 901, 880),
     "rhythm": (16_832, 2_100, 2_098),
 }
-"""Training, validation and test records of PTB-XL 1.0.3 (methods/ptbxl_benchmark.md, section 3)."""
+"""Training, validation and test records of PTB-XL 1.0.3 (Strodthoff et al., IEEE JBHI 2020, recounted)."""
 
 
 @pytest.mark.parametrize("task", TASK_TITLES)

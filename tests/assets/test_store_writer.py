@@ -281,14 +281,14 @@ def test_resampling_keeps_length_and_waveform() -> None:
     np.testing.assert_allclose(down[:, 20:-20], signal[:, ::5][:, 20:-20], atol=12)
     up = resample(down, 100, 500)
     np.testing.assert_allclose(up[:, 200:-200], signal[:, 200:-200], atol=25)
-    windows, remainder = cut_windows(make_record(noise(10.25, 400), 400), PTBXL.channels(), 100, 10.0)
+    windows, remainder = cut_windows(make_record(noise(10.25, 400), 400), PTBXL.channels(), NATIVE, 100, 10.0)
     assert windows[0].signal_LT.shape == (12, 1000)
     assert (len(windows), remainder) == (1, True)
 
 
 def test_too_short_names_both_lengths() -> None:
     with pytest.raises(RecordError, match=r"lasts 7 s, a window of this store 10 s"):
-        cut_windows(make_record(noise(7)), PTBXL.channels(), 100, 10.0)
+        cut_windows(make_record(noise(7)), PTBXL.channels(), NATIVE, 100, 10.0)
 
 
 def test_progress_ends_with_all_records(source: Path, tmp_path: Path) -> None:

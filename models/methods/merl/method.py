@@ -105,7 +105,7 @@ class Merl(Method):
 
 
 class _PoolHead(nn.Module):
-    """Down-projection and attention pool of a ResNet (section 3.2); gives u (B, K) and p_e (B, D) with K = D."""
+    """Down-projection and attention pool of a ResNet; gives u (B, K) and p_e (B, D) with K = D."""
 
     def __init__(self, config: MerlConfig, backbone: ResNet1d) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class _PoolHead(nn.Module):
 
 
 class _ProjectionHead(nn.Module):
-    """Head of a ViT (section 3.3); u is the encoder output itself, so K = F."""
+    """Head of a ViT; u is the encoder output itself, so K = F."""
 
     def __init__(self, config: MerlConfig, width: int) -> None:
         super().__init__()
