@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from assets.datasets.synthetic import generate
@@ -118,10 +118,11 @@ def test_kill_9_of_everything_then_the_same_command_goes_on_and_ends_with_the_sa
     while not list(runs.glob("*/last.ckpt")):
         assert process.poll() is None and time.monotonic() < deadline, "no checkpoint was written"
         time.sleep(0.02)
-    training = subprocess.run(["pgrep", "-f", f"models.train {runs}"], capture_output=True, text=True, check=False).stdout.split()
+    training = [child for child in psutil.Process(process.pid).children(recursive=True) if "models.train" in child.cmdline()]
+    assert training
     process.kill()
-    for pid in training:
-        os.kill(int(pid), signal.SIGKILL)
+    for child in training:
+        child.kill()
     process.wait()
     assert not list(runs.glob("*/result.json")), "it was killed too late"
 
