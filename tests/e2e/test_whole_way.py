@@ -149,7 +149,7 @@ def test_bad_input_is_one_clear_message(home: Path) -> None:
         (["run", "merl", "-d", "ptb_xl"], "ptbxl_database.csv"),
         (["run", "merl", "--preset", "repository"], "name their folder in settings.yaml as `weights.medcpt`"),
         (["materialize", "raw/nonsense"], "there is no asset 'raw/nonsense'"),
-        (["materialize", "cleaned/synthetic"], "has no partition None; choose one of native"),
+        (["materialize", "cleaned/synthetic"], "has no partition None; choose one of filtered"),
         (["materialize", "encoder/merl", "--partition", "synthetic", "--preset", "nonsense"], "preset"),
     ):
         done = einthoven(home, *arguments)
