@@ -100,26 +100,26 @@ def build_store(
         raise DatasetError(
             f"none of the {len(records)} recordings that {dataset.name} lists is in {dataset.folder} at {fs_hz:g} Hz; download them"
         )
+    facts = {
+        "kind": "store",
+        "format_version": STORE_FORMAT_VERSION,
+        "dataset": dataset.name,
+        "recipe": recipe.name,
+        "channels": [asdict(channel) | {"fs_hz": fs_hz} for channel in channels],
+        "shards": writer.shards,
+        "index": "index.arrow",
+        "window_s": dataset.window_s,
+        "n_records": len(records),
+    }
+    return Built(rows=writer.n_rows, facts=facts | {"n_remainders": n_remainders} | _write_left_out(folder, quarantine, absent))
+
+
+def _write_left_out(folder: Path, quarantine: list[dict[str, str]], absent: list[str]) -> dict[str, Any]:
+    """Write the tables of what was left out; returns their facts."""
     _write_parquet(folder / "quarantine.parquet", ("record_id", "patient_id", "reason", "explanation", "path"), quarantine)
     _write_parquet(folder / "absent.parquet", ("record_id",), [{"record_id": r} for r in absent])
-    return Built(
-        rows=writer.n_rows,
-        facts={
-            "kind": "store",
-            "format_version": STORE_FORMAT_VERSION,
-            "dataset": dataset.name,
-            "recipe": recipe.name,
-            "channels": [asdict(channel) | {"fs_hz": fs_hz} for channel in channels],
-            "shards": writer.shards,
-            "index": "index.arrow",
-            "window_s": dataset.window_s,
-            "n_records": len(records),
-            "n_quarantined": len(quarantine),
-            "n_absent": len(absent),
-            "n_remainders": n_remainders,
-            "quarantine_reasons": dict(sorted(Counter(q["reason"] for q in quarantine).items())),
-        },
-    )
+    reasons = dict(sorted(Counter(q["reason"] for q in quarantine).items()))
+    return {"n_quarantined": len(quarantine), "n_absent": len(absent), "quarantine_reasons": reasons}
 
 
 def cut_windows(record: Record, channels: tuple[Channel, ...], recipe: Recipe, fs_hz: float, window_s: float) -> tuple[list[_Window], bool]:
