@@ -90,6 +90,31 @@ def champion(settings: Settings, name: str) -> Registered | None:
     return _by_alias(settings, name, CHAMPION)
 
 
+def champion_by_trail(settings: Settings, name: str) -> int | None:
+    """The version that holds the title as the audit trail has it, without asking MLflow.
+
+    Raises:
+        AuditError: the trail was altered.
+    """
+    titles = _titles(verify_audit(audit_path(settings)), name)
+    return titles[-1] if titles else None
+
+
+def rolled_back(settings: Settings, name: str) -> set[int]:
+    """Versions that lost the title by a rollback and have not been promoted again since.
+
+    Raises:
+        AuditError: the trail was altered.
+    """
+    versions: set[int] = set()
+    for entry in verify_audit(audit_path(settings)):
+        if entry["name"] == name and entry["event"] == "done":
+            versions.discard(entry["version"])
+            if entry["action"] == "rollback":
+                versions.add(entry["previous"])
+    return versions
+
+
 def challenger(settings: Settings, name: str) -> Registered | None:
     """The version that was registered last and has not been promoted, or None."""
     return _by_alias(settings, name, CHALLENGER)

@@ -11,7 +11,7 @@ import dagster as dg
 from assets.access import strictest
 from assets.dataset import get_dataset
 from assets.encoders import track
-from assets.gate import Contender, GateMargins, decide, matches
+from assets.gate import Contender, GateMargins, Reason, decide, matches
 from assets.leaderboard import KEY as LEADERBOARD
 from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
 from assets.outputs import Built, Key, Output, OutputError, Workspace
@@ -43,9 +43,14 @@ def registry_asset(method: str) -> dg.AssetsDefinition:
         with explained():
             settings = workspace.settings
             output = make_registry(settings, spec, context.partition_key)
-            decision = json.loads(output.path("decision.json").read_text())
+            decision = current_decision(settings, method, context.partition_key) or {}
             context.log.info("%s", decision["message"])
-            extra = {"champion": decision["champion"], "version": decision["version"], "model": decision["model"]}
+            extra = {
+                "passed": decision["champion"],
+                "version": decision["version"],
+                "model": decision["model"],
+                "champion_now": decision["holder"],
+            }
             return result(context, output, settings, extra | {"decision": dg.MetadataValue.md(_as_markdown(decision))})
 
     return registry
@@ -63,7 +68,7 @@ def make_registry(settings: Settings, spec: MethodSpec, dataset: str) -> Output:
     upstream.pop(str(LEADERBOARD))  # it must stand, but another method's new row is no reason to decide again
 
     def build(folder: Path) -> Built:
-        decision = offer(settings, spec, dataset, actor=getpass.getuser())
+        decision = offer(settings, spec, dataset, actor=getpass.getuser(), by_hand=False)
         (folder / "decision.json").write_text(json.dumps(decision, indent=1, sort_keys=True))
         _draw(folder, spec, upstream[str(Key(("evaluation", spec.name), dataset))].folder, get_dataset(dataset).split.test)
         return Built(rows=1, facts={"model": decision["model"], "version": decision["version"], "champion": decision["champion"]})
@@ -87,16 +92,24 @@ def _draw(folder: Path, spec: MethodSpec, evaluation: Path, test_folds: tuple[in
 
 
 def current_decision(settings: Settings, method: str, dataset: str) -> dict[str, Any] | None:
-    """What the gate last said, or None."""
+    """What the gate said about the current encoder, or None; `holder` is the champion's version now, whatever has happened since."""
+    from assets.model_registry import champion_by_trail
+
     output = Workspace(settings.home).current(Key(("registry", method), dataset))
-    return None if output is None else dict(json.loads(output.path("decision.json").read_text()))
+    if output is None:
+        return None
+    decision: dict[str, Any] = json.loads(output.path("decision.json").read_text())
+    return decision | {"holder": champion_by_trail(settings, decision["model"])}
 
 
-def offer(settings: Settings, spec: MethodSpec, dataset: str, actor: str) -> dict[str, Any]:
+def offer(settings: Settings, spec: MethodSpec, dataset: str, actor: str, by_hand: bool) -> dict[str, Any]:
     """Register the current encoder as challenger, judge it, and promote it if it passes.
 
+    What a person rolled back only a person promotes again: it is refused unless `by_hand`.
+
     Returns:
-        The decision as JSON, with `model`, `version` and `champion` (whether this version holds the title now).
+        The decision as JSON, with `model`, `version`, `champion` (whether this version got or had the title) and `holder` (the
+        champion's version).
 
     Raises:
         OutputError, UnsafeUpstreamError: it has not been evaluated, or something upstream is not sound.
@@ -141,11 +154,17 @@ def offer(settings: Settings, spec: MethodSpec, dataset: str, actor: str) -> dic
         test_folds=get_dataset(dataset).split.test,
         margins=GateMargins.load(PROJECT / "params.yaml"),
     )
+    if not by_hand and version.version in model_registry.rolled_back(settings, name):
+        reason = Reason(
+            "rolled_back", False, f"{name} version {version.version} was rolled back; only `einthoven promote` may make it champion again"
+        )
+        decision = dataclasses.replace(decision, passed=False, reasons=(*decision.reasons, reason))
     if decision.passed and not decision.already_champion:
         model_registry.promote(
             settings, name, version.version, expected_champion=None if holder is None else holder.version, actor=actor, decision=decision
         )
-    return decision.as_json() | {"model": name, "version": version.version, "champion": decision.passed}
+    holds = version.version if decision.passed else holder and holder.version
+    return decision.as_json() | {"model": name, "version": version.version, "champion": decision.passed, "holder": holds}
 
 
 def _contender(spec: MethodSpec, evaluation: Path, label: str, bundle_sha256: str) -> Contender:

@@ -137,7 +137,7 @@ def promote(
     from assets.settings import load
     from models.registry import get_spec
 
-    decision = offer(load(), get_spec(method), dataset, actor=_actor())
+    decision = offer(load(), get_spec(method), dataset, actor=_actor(), by_hand=True)
     _print_decision(decision)
     if not decision["champion"]:
         raise typer.Exit(1)
@@ -285,8 +285,14 @@ def _actor() -> str:
 
 
 def _print_decision(decision: dict[str, Any]) -> None:
-    word = "[bold green]champion[/]" if decision["champion"] else "[bold yellow]refused[/]"
-    console.print(f"{word} {decision['model']} version {decision['version']}")
+    model, version, holder = decision["model"], decision["version"], decision["holder"]
+    now = "nobody is champion" if holder is None else f"champion is version {holder}"
+    if not decision["champion"]:
+        console.print(f"[bold yellow]refused[/] {model} version {version}; {now}")
+    elif holder == version:
+        console.print(f"[bold green]champion[/] {model} version {version}")
+    else:
+        console.print(f"[bold yellow]passed[/] {model} version {version} when it was judged; {now}")
     for reason in decision["reasons"]:
         console.print(
             f"  {'[green]ok[/]' if reason['passed'] else '[red]no[/]'}  {reason['name']}: {escape(reason['message'])}", highlight=False

@@ -154,7 +154,10 @@ def test_the_title_passes_on_and_back(settings: Settings) -> None:
     assert aliases(settings) == {"champion": 2, "previous": 1}
     three = register(settings, "three")
     promote(settings, three, two)
+    assert registry.champion_by_trail(settings, NAME) == 3
     assert registry.rollback(settings, NAME, actor="ada", reason="alarms") == registry.Promotion(NAME, 2, 3, True)
+    assert registry.champion_by_trail(settings, NAME) == 2
+    assert registry.rolled_back(settings, NAME) == {3}
     assert aliases(settings) == {"champion": 2, "previous": 1}
     assert registry.rollback(settings, NAME, actor="ada", reason="more alarms").version == 1
     assert aliases(settings) == {"champion": 1}
