@@ -1,6 +1,5 @@
 """Stage cleaned: the signals of a dataset as a store, prepared by a recipe that a method declares."""
 
-import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +10,18 @@ import dagster as dg
 from assets.dataset import Dataset
 from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
 from assets.outputs import Built, Key, Output, Workspace
-from models.recipes import RECIPES, get_recipe
+from models.recipes import describe
+from models.registry import get_recipe, list_recipes
+from models.types import Modality
 
-CODE_VERSION = "1"
-RECIPE_PARTITIONS = dg.StaticPartitionsDefinition(sorted(RECIPES))
+CODE_VERSION = "2"
+
+
+def recipes_for(dataset: type[Dataset]) -> list[str]:
+    """The recipes that fit what a dataset offers, sorted."""
+    signals = bool(dataset.channels())
+    fits = {Modality.ECG: signals, Modality.IMAGE: dataset.has_images, Modality.LABS: dataset.has_labs}
+    return [name for name, recipe in list_recipes().items() if fits[recipe.modality]]
 
 
 def cleaned_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
@@ -23,7 +30,7 @@ def cleaned_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
     @dg.asset(
         key=asset_key("cleaned", dataset.name),
         deps=[asset_key("raw", dataset.name)],
-        partitions_def=RECIPE_PARTITIONS,
+        partitions_def=dg.StaticPartitionsDefinition(recipes_for(dataset)),
         group_name="data",
         code_version=f"{CODE_VERSION}.{dataset.version}",
         kinds={"numpy", "arrow"},
@@ -33,7 +40,7 @@ def cleaned_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
     def cleaned(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult[Any]:
         with explained():
             settings = workspace.settings
-            source = dataset(settings.dataset_folder(dataset.name))
+            source = settings.open_dataset(dataset)
             output = make_cleaned(workspace.workspace, source, context.partition_key, context.log.info)
             facts = output.facts
             return result(
@@ -63,7 +70,7 @@ def make_cleaned(workspace: Workspace, dataset: Dataset, recipe_name: str, log: 
         build,
         code_version=f"{CODE_VERSION}.{dataset.version}",
         access=dataset.access,
-        config={"recipe": dataclasses.asdict(recipe)},
+        config={"recipe": describe(recipe)},
         upstream=versions(upstream),
     )
 

@@ -8,25 +8,74 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import assets.datasets
 from assets.access import Access
-from assets.record import Record
+from assets.record import Annotations, Record
 from models.errors import ConfigurationError, EinthovenError
-from models.types import LEADS
+from models.types import LEADS, Modality
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
+
+RECORD_COLUMNS = ("record_id", "patient_id", "fold", "age", "sex", "site", "device", "acquired_at")
+"""Columns that every table of records begins with; a dataset may add its own behind them."""
+
+LAB_COLUMNS = ("patient_id", "encounter_id", "charted_at", "item_id", "value", "unit")
 
 
 class DatasetError(EinthovenError):
     """A dataset folder that is missing, incomplete in a way that matters, or not in the layout it should have."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file to download.
+
+    Attributes:
+        path: where it goes, relative to the dataset's folder.
+        url: https address.
+        checksum: "sha256:<hex>" or "md5:<hex>" as its publisher states it; "" where none is stated.
+        n_bytes: size, 0 where unknown.
+        unpack: whether it is an archive whose members become the dataset's files.
+    """
+
+    path: str
+    url: str
+    checksum: str = ""
+    n_bytes: int = 0
+    unpack: bool = False
+
+
+@dataclass(frozen=True)
+class Download:
+    """How a dataset can be fetched. Without `s3`, `https` and `files` it cannot be, and `directions` say what to do.
+
+    Attributes:
+        s3: "s3://bucket/prefix/" that holds the layout as it is read.
+        https: base address of the same tree.
+        checksums: path below it of the list "<sha256>  <path>" that the dataset publishes.
+        files: single files, for collections that are published as such.
+        n_bytes: approximate size of everything, for the check of free space.
+        credentials: what the source asks for.
+        directions: how a person gets access, in a sentence or two.
+    """
+
+    s3: str = ""
+    https: str = ""
+    checksums: str = "SHA256SUMS.txt"
+    files: tuple[RemoteFile, ...] = ()
+    n_bytes: int = 0
+    credentials: Literal["none", "physionet", "manual"] = "none"
+    directions: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,6 +86,7 @@ class Source:
         licence: short name of the licence.
         terms: what a user must do to get it, in a sentence.
         citation: how its authors ask to be cited.
+        download: how it can be fetched, if at all.
     """
 
     title: str
@@ -45,6 +95,7 @@ class Source:
     licence: str
     terms: str
     citation: str
+    download: Download = Download()
 
 
 @dataclass(frozen=True)
@@ -66,12 +117,18 @@ class Channel:
 
 @dataclass(frozen=True)
 class Task:
-    """A label space: multi-label, classes by name, in the order of its label table's columns."""
+    """A label space: multi-label, classes by name, in the order of its label table's columns.
+
+    Attributes:
+        may_be_empty: whether a record without any positive class is a labelled record (a survivor, a normal recording)
+            rather than one that was never labelled, which label tables leave out.
+    """
 
     name: str
     title: str
     classes: tuple[str, ...]
     class_names: Mapping[str, str]
+    may_be_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,10 +149,18 @@ class Dataset(ABC):
     name: ClassVar[str]
     source: ClassVar[Source]
     access: ClassVar[Access]
-    leads: ClassVar[tuple[str, ...]]
-    fs_hz: ClassVar[float]
+    leads: ClassVar[tuple[str, ...]] = ()
+    """ECG leads; none for datasets of images or lab results."""
+    fs_hz: ClassVar[float] = 0.0
     """Rate of the `native` recipe."""
+    required_channels: ClassVar[tuple[str, ...] | None] = None
+    """Channels without which a recording is refused; None for all of them. Others are zeros where absent, and flagged."""
     has_reports: ClassVar[bool] = False
+    has_images: ClassVar[bool] = False
+    has_labs: ClassVar[bool] = False
+    has_beats: ClassVar[bool] = False
+    companions: ClassVar[tuple[str, ...]] = ()
+    """Other datasets whose tables some of the tasks are joined from, where the user has them."""
     task_names: ClassVar[tuple[str, ...]] = ()
     split: ClassVar[Split] = Split(train=tuple(range(1, 9)), validation=(9,), test=(10,))
     quarantine_limit: ClassVar[float] = 0.02
@@ -107,8 +172,10 @@ class Dataset(ABC):
     version: ClassVar[str] = "1"
     """Raised by hand whenever a change to the file alters what is read."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, companions: Mapping[str, Path] | None = None) -> None:
+        """`companions` holds the folders of those of `self.companions` that are there."""
         self.folder = folder
+        self.companion_folders = dict(companions or {})
 
     @classmethod
     def channels(cls) -> tuple[Channel, ...]:
@@ -117,6 +184,16 @@ class Dataset(ABC):
         Datasets with other signals than ECG override this.
         """
         return tuple(Channel(lead) for lead in (LEADS if set(cls.leads) == set(LEADS) else cls.leads))
+
+    @classmethod
+    def offers(cls) -> frozenset[Modality]:
+        """What a method can learn from here."""
+        kinds = {channel.kind for channel in cls.channels()}
+        found = {m for m in (Modality.ECG, Modality.PPG) if m.name in kinds}
+        if kinds - {"ECG", "PPG"}:
+            found.add(Modality.WEARABLE)
+        flags = ((Modality.TEXT, cls.has_reports), (Modality.IMAGE, cls.has_images), (Modality.LABS, cls.has_labs))
+        return frozenset(found | {m for m, there in flags if there})
 
     def prepare(self) -> None:  # noqa: B027 - most datasets have nothing to do here
         """Make the folder, for datasets that are simulated rather than downloaded. Downloads are never touched."""
@@ -131,10 +208,10 @@ class Dataset(ABC):
 
     @abstractmethod
     def records(self) -> pd.DataFrame:
-        """One row a record that the dataset lists, whether its signal files are there or not.
+        """One row a record (a recording, an image, a hospital stay) that the dataset lists, whether its files are there or not.
 
-        Columns: record_id (str, unique), patient_id (str), fold (int), age (float, years), sex (str: female, male or
-        unknown), site (str), device (str), acquired_at (str, ISO 8601 or empty). Missing text is "".
+        Columns: record_id (str, unique), patient_id (str, see `assets.splits`), fold (int), age (float, years), sex (str: female, male or
+        unknown), site (str), device (str), acquired_at (str, ISO 8601 or empty). Missing text is "". A dataset may add columns of its own behind these.
 
         Raises:
             DatasetError: a table is missing, lacks a column or holds a value that cannot be read; names file and rows.
@@ -144,25 +221,72 @@ class Dataset(ABC):
         """Which records have their signal files, at the dataset's own rate; a download may be partial."""
         return [True] * len(record_ids)
 
-    @abstractmethod
     def read(self, record_id: str, fs_hz: float | None = None) -> Record:
         """Read a recording, from the file whose rate is nearest to `fs_hz` (default: `self.fs_hz`).
 
         Raises:
             RecordError: the record cannot be used; reason "absent" when its files are not there at all.
+            DatasetError: the dataset has no signals.
         """
+        raise DatasetError(f"dataset {self.name!r} has no signals")
 
-    @abstractmethod
+    def pieces(self, record_id: str, fs_hz: float | None = None) -> Iterator[Record]:
+        """The parts in which a recording is read, one after the other; recordings of hours override this, so that no more
+        than a part is in memory. Each part says where it begins (`Record.start_s`). Raises as `read`, for a part alone too.
+        """
+        yield self.read(record_id, fs_hz)
+
+    def image(self, record_id: str) -> NDArray[np.uint8]:
+        """Read an image, 8-bit grey, shape (height, width).
+
+        Raises:
+            RecordError: the image cannot be used; reason "absent" when it is not there.
+            DatasetError: the dataset has no images.
+        """
+        raise DatasetError(f"dataset {self.name!r} has no images")
+
+    def labs(self) -> Iterator[pd.DataFrame]:
+        """Lab results in parts of bounded size: `LAB_COLUMNS`, all text ("" where unknown; charted_at ISO 8601) but value
+        (float, NaN where the source has no number).
+
+        Raises:
+            DatasetError: the dataset has no lab results, or a table cannot be read.
+        """
+        raise DatasetError(f"dataset {self.name!r} has no lab results")
+
+    def encounters(self) -> pd.DataFrame:
+        """Hospital stays: encounter_id, patient_id, admitted_at, discharged_at, died_at (ISO 8601 or ""), kind.
+
+        Raises:
+            DatasetError: the dataset has no such table.
+        """
+        raise DatasetError(f"dataset {self.name!r} has no table of hospital stays")
+
+    def beats(self, record_id: str) -> Annotations:
+        """Annotated beats of a recording: the truth that detectors are held to.
+
+        Raises:
+            RecordError: the annotations cannot be read; reason "absent" when they are not there.
+            DatasetError: the dataset has none.
+        """
+        raise DatasetError(f"dataset {self.name!r} has no beat annotations")
+
     def task(self, name: str) -> Task:
         """A label space of the dataset.
 
         Raises:
             ConfigurationError: the dataset has no such task.
         """
+        raise ConfigurationError(f"dataset {self.name!r} has no task {name!r}; it has {', '.join(self.task_names) or 'none'}")
 
-    @abstractmethod
     def labels(self, task: str) -> pd.DataFrame:
-        """record_id, then one int8 column of zeros and ones per class of the task; records without any label left out."""
+        """record_id, then one int8 column of zeros and ones per class of the task; records that were not labelled left out.
+
+        Raises:
+            ConfigurationError: the dataset has no such task.
+            DatasetError: a table that the labels come from, possibly a companion's, is missing or cannot be read.
+        """
+        raise ConfigurationError(f"dataset {self.name!r} has no task {task!r}; it has {', '.join(self.task_names) or 'none'}")
 
     def reports(self) -> pd.DataFrame:
         """record_id, text (as in the source, "" where empty), source ("human", "machine").

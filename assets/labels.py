@@ -28,7 +28,7 @@ def labels_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
     def labels(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult[Any]:
         with explained():
             settings = workspace.settings
-            output = make_labels(workspace.workspace, dataset(settings.dataset_folder(dataset.name)), context.partition_key)
+            output = make_labels(workspace.workspace, settings.open_dataset(dataset), context.partition_key)
             facts = output.facts
             rows = "\n".join(f"| {c} | {facts['class_names'][c]} | {facts['positives'][c]} |" for c in facts["classes"])
             return result(

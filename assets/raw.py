@@ -32,7 +32,7 @@ def raw_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
     def raw(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult[Any]:
         with explained():
             settings = workspace.settings
-            source = dataset(settings.dataset_folder(dataset.name))
+            source = settings.open_dataset(dataset)
             source.prepare()
             output = make_raw(workspace.workspace, source, context.log.info)
             present = output.facts["n_present"]

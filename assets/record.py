@@ -38,11 +38,30 @@ class Record:
         leads: names as the field writes them (I, II, III, aVR, ..., V6) where known, else as in the file.
         fs_hz: sampling rate.
         units: one physical unit per lead, "uV" for voltages.
-        source_sha256: SHA-256 over the bytes of the files read, header first.
+        source_checksum: XXH3 (128 bits, hexadecimal) over the bytes of the files read, header first.
+        start_s: where this piece begins in the recording, for recordings that are read in pieces.
     """
 
     signal_LT: NDArray[np.float32]
     leads: tuple[str, ...]
     fs_hz: float
     units: tuple[str, ...]
-    source_sha256: str
+    source_checksum: str
+    start_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Annotated moments of a recording, in order of time.
+
+    Attributes:
+        sample_N: int64 sample numbers at `fs_hz`, shape (N,).
+        symbols: one code a moment, as PhysioNet writes them ("N" normal beat, "V" ventricular, "+" rhythm change, ...).
+        notes: free text a moment ("(AFIB", ...), "" for most.
+        fs_hz: rate that sample numbers refer to.
+    """
+
+    sample_N: NDArray[np.int64]
+    symbols: tuple[str, ...]
+    notes: tuple[str, ...]
+    fs_hz: float

@@ -30,7 +30,7 @@ def reports_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
         with explained():
             settings = workspace.settings
             form = REPORT_FORMS[REPORT_FORMS.index(context.partition_key)]
-            output = make_reports(workspace.workspace, dataset(settings.dataset_folder(dataset.name)), form)
+            output = make_reports(workspace.workspace, settings.open_dataset(dataset), form)
             extra: dict[str, Any] = {
                 "languages": output.facts["languages"],
                 "sources": output.facts["sources"],

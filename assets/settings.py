@@ -26,13 +26,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 import yaml
 
 from assets.access import Access
 from models.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from assets.dataset import Dataset
 
 PROJECT = Path(__file__).resolve().parents[1]
 DESTINATIONS = ("mlflow", "dvc", "dagster")
@@ -73,6 +76,11 @@ class Settings:
         """Where the original files of a dataset lie."""
         variable = os.environ.get(f"EINTHOVEN_DATASET_{name.upper()}")
         return Path(variable) if variable else Path(self.datasets.get(name, self.home / "source" / name))
+
+    def open_dataset(self, dataset: type[Dataset]) -> Dataset:
+        """A dataset over its folder, with the folders of those companions that are there."""
+        folders = {name: self.dataset_folder(name) for name in dataset.companions}
+        return dataset(self.dataset_folder(dataset.name), {name: folder for name, folder in folders.items() if folder.is_dir()})
 
     def limit(self, destination: str) -> Access:
         """The strictest class of data that a destination off this machine may receive."""

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from fractions import Fraction
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -23,7 +22,8 @@ import numpy as np
 from assets.dataset import Channel, Dataset, DatasetError
 from assets.outputs import Built
 from assets.record import Record, RecordError
-from assets.signals import filters, quality, repair
+from assets.signals import quality, repair
+from assets.signals.preprocess import preprocess
 from models.recipes import Recipe
 from models.types import LEADS
 
@@ -93,7 +93,7 @@ def build_store(
             else:
                 n_remainders += remainder
                 for window in windows:
-                    writer.add(window, row, record.source_sha256)
+                    writer.add(window, row, record.source_checksum)
             if progress is not None and (done % _PROGRESS_EVERY == 0 or done == len(records)):
                 progress(done, len(records))
     if len(absent) == len(records):
@@ -152,7 +152,7 @@ def cut_windows(record: Record, channels: tuple[Channel, ...], recipe: Recipe, f
         signal_LT = repair.fill_missing(signal_LT)
     if repair.is_constant(signal_LT):
         raise _refusal("constant", "no lead ever changes")
-    signal_LT = resample(_filtered(signal_LT, record.fs_hz, recipe), record.fs_hz, fs_hz)
+    signal_LT = preprocess(signal_LT[None], [channel.kind for channel in channels], record.fs_hz, replace(recipe, fs_hz=fs_hz))[0]
     width, length = round(window_s * fs_hz), signal_LT.shape[1]
     if length < width:
         raise _refusal("too_short", f"lasts {length / fs_hz:g} s, a window of this store {window_s:g} s")
@@ -167,31 +167,6 @@ def cut_windows(record: Record, channels: tuple[Channel, ...], recipe: Recipe, f
             share = float(missing_LT[:, first:last].mean())
         windows.append(_Window(signal_LT[:, k * width : (k + 1) * width], k * window_s, share))
     return windows, length % width != 0
-
-
-def resample(signal_LT: NDArray[np.float32], from_hz: float, to_hz: float) -> NDArray[np.float32]:
-    """Change the sampling rate with a polyphase filter; the line from first to last sample is kept out of it, so that a
-    baseline leaves no edge.
-
-    Args:
-        signal_LT: finite samples, shape (leads, samples).
-        from_hz: rate of the signal.
-        to_hz: rate of the result.
-    """
-    if from_hz == to_hz:
-        return signal_LT
-    from scipy.signal import resample_poly
-
-    ratio = Fraction(to_hz / from_hz).limit_denominator(1000)
-    return np.asarray(resample_poly(signal_LT, ratio.numerator, ratio.denominator, axis=1, padtype="line"), np.float32)
-
-
-def _filtered(signal_LT: NDArray[np.float32], fs_hz: float, recipe: Recipe) -> NDArray[np.float32]:
-    if recipe.notch_hz is not None:
-        signal_LT = filters.notch(signal_LT, fs_hz, recipe.notch_hz)
-    if recipe.bandpass_hz is not None:
-        signal_LT = filters.bandpass(signal_LT, fs_hz, *recipe.bandpass_hz)
-    return signal_LT
 
 
 def _ordered(record: Record, channels: tuple[Channel, ...]) -> NDArray[np.float32]:
@@ -261,9 +236,9 @@ class _Writer:
         self._close_shard()
         self._write_index()
 
-    def add(self, window: _Window, row: dict[Any, Any], source_sha256: str) -> None:
+    def add(self, window: _Window, row: dict[Any, Any], source_checksum: str) -> None:
         """Take a window with its record's row of `Dataset.records()`."""
-        self._pending.append((window, row, source_sha256))
+        self._pending.append((window, row, source_checksum))
         if len(self._pending) == _BATCH:
             self._flush()
 
@@ -272,8 +247,8 @@ class _Writer:
             return
         signal_BLT = np.stack([window.signal_LT for window, _, _ in self._pending])
         counts_BLT = np.rint(signal_BLT / self._scale_L1).astype("<i2")
-        for i, (window, row, source_sha256) in enumerate(self._pending):
-            self._append(counts_BLT[i], window, row, source_sha256)
+        for i, (window, row, source_checksum) in enumerate(self._pending):
+            self._append(counts_BLT[i], window, row, source_checksum)
         columns, ecg_L = self._columns, self._is_ecg_L  # the thresholds of the flags are those of ECG leads
         columns["flat"] += quality.bit_mask(quality.flat_leads(signal_BLT, self._fs_hz) & ecg_L).tolist()
         columns["saturated"] += quality.bit_mask(quality.saturated_leads(signal_BLT) & ecg_L).tolist()
@@ -282,7 +257,7 @@ class _Writer:
         columns["limb_swap"] += quality.limb_swap(signal_BLT).tolist() if twelve else [False] * len(signal_BLT)
         self._pending.clear()
 
-    def _append(self, counts_LT: NDArray[np.int16], window: _Window, row: dict[Any, Any], source_sha256: str) -> None:
+    def _append(self, counts_LT: NDArray[np.int16], window: _Window, row: dict[Any, Any], source_checksum: str) -> None:
         stream = self._stream or self._open_shard()
         stream.write(counts_LT.tobytes())
         values = {
@@ -292,7 +267,7 @@ class _Writer:
             "shard": len(self.shards) - 1,
             "n_samples": self._shape[1],
             "missing_fraction": window.missing_fraction,
-            "source_sha256": source_sha256,
+            "source_checksum": source_checksum,
         }
         for name in ("record_id", "patient_id", "fold", "age", "sex", "site", "device", "acquired_at"):
             values[name] = row[name]
@@ -354,6 +329,6 @@ def index_schema() -> pa.Schema:
             ("saturated", pa.int32()),
             ("noisy", pa.int32()),
             ("limb_swap", pa.bool_()),
-            ("source_sha256", pa.string()),
+            ("source_checksum", pa.string()),
         ]
     )

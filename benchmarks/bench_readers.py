@@ -23,7 +23,7 @@ from assets.datasets.ptb_xl import PTBXL
 from assets.outputs import Key, Workspace
 from assets.readers import read_record
 from assets.store import build_store
-from models.recipes import get_recipe
+from models.registry import get_recipe
 from models.store import open_store
 
 ROUNDS, MOST_RECORDS, BATCH = 7, 500, 256

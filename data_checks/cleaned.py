@@ -37,7 +37,7 @@ INDEX_COLUMNS: dict[str, Kind] = {
     "saturated": "integer",
     "noisy": "integer",
     "limb_swap": "flag",
-    "source_sha256": "text",
+    "source_checksum": "text",
 }
 SAMPLED_WINDOWS_PER_SHARD = 16
 _CHUNK_BYTES = 1 << 24

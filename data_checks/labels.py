@@ -38,7 +38,7 @@ def _declared_classes(c: CheckContext) -> list[str]:
     """The task's classes as the dataset declares them; what the manifest says must be the same."""
     listed, task = list(c.output.facts["classes"]), str(c.output.key.partition)
     try:
-        declared = list(c.dataset(settings.load().dataset_folder(c.dataset.name)).task(task).classes)
+        declared = list(settings.load().open_dataset(c.dataset).task(task).classes)
     except DatasetError as error:
         c.findings.note(
             f"the classes were compared with the manifest alone, because the dataset's folder cannot be read ({type(error).__name__})"

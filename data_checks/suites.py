@@ -14,6 +14,7 @@ from assets.dataset import Dataset
 from assets.text.terms import LANGUAGES
 
 SHA256 = r"^[0-9a-f]{64}$"
+XXH3 = r"^[0-9a-f]{32}$"
 FILLED = r"\S"
 SEXES = ("female", "male", "unknown")
 AGE_LIMIT_YEARS = 130
@@ -87,7 +88,7 @@ def index_suite(dataset: type[Dataset], n_channels: int) -> list[Any]:
         _filled("missing_fraction", "missing_fraction is known"),
         _between("missing_fraction", 0, 1, "missing_fraction lies between 0 and 1"),
         *(_between(name, 0, masks, f"{name} is a bit mask of {n_channels} leads") for name in ("flat", "saturated", "noisy")),
-        _matches("source_sha256", SHA256, "a source checksum is 64 hexadecimal digits"),
+        _matches("source_checksum", XXH3, "a source checksum is 32 hexadecimal digits"),
     ]
 
 

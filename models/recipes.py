@@ -1,15 +1,75 @@
-"""Preprocessing recipes: what a method asks to be done to a signal before it is stored.
+"""Preprocessing recipes: what a method asks to be done to a signal, image or lab panel before it is stored.
 
-A cleaned store is keyed by dataset and recipe. `native` puts leads in the fixed order and repairs missing samples,
-nothing else; a recipe with a rate takes the source's files of that rate where there are some and resamples otherwise; one
-with filters applies them first.
+A cleaned store is keyed by dataset and recipe. The house recipes stand here; a method's spec may declare further ones of
+its own (`MethodSpec.recipes`), and `models.registry.list_recipes` knows them all. Steps run in the order in which they
+are written, on float32 samples without gaps.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 
-from models.errors import ConfigurationError
+from models.types import Modality
+
+Kinds = tuple[str, ...]
+"""Signal kinds (`Channel.kind`) that a step applies to; empty means every channel."""
+
+
+@dataclass(frozen=True)
+class Notch:
+    """Takes mains hum out with a zero-phase second-order notch; does nothing where the rate cannot hold the frequency."""
+
+    hum_hz: float = 50.0
+    quality: float = 30.0
+    kinds: Kinds = ()
+
+
+@dataclass(frozen=True)
+class BandPass:
+    """Butterworth band-pass as second-order sections, run forward and backward. `order` is the prototype's."""
+
+    low_hz: float
+    high_hz: float
+    order: int = 4
+    kinds: Kinds = ()
+
+
+@dataclass(frozen=True)
+class HighPass:
+    """Butterworth high-pass as second-order sections, run forward and backward."""
+
+    cutoff_hz: float
+    order: int = 4
+    kinds: Kinds = ()
+
+
+@dataclass(frozen=True)
+class MovingAverage:
+    """Mean over one period of mains hum (int(fs_hz / hum_hz) samples), run forward and backward."""
+
+    hum_hz: float = 50.0
+    kinds: Kinds = ()
+
+
+@dataclass(frozen=True)
+class MedianBaseline:
+    """Subtracts the baseline: a running median of the first width, then of the second, zeros beyond the edges."""
+
+    first_s: float = 0.2
+    second_s: float = 0.6
+    kinds: Kinds = ()
+
+
+@dataclass(frozen=True)
+class Resample:
+    """Brings the signal to the recipe's rate; polyphase keeps the line from first to last sample out of the filter."""
+
+    method: Literal["polyphase", "fourier"] = "polyphase"
+
+
+Step = Notch | BandPass | HighPass | MovingAverage | MedianBaseline | Resample
 
 
 @dataclass(frozen=True)
@@ -19,32 +79,73 @@ class Recipe:
     Attributes:
         name: the partition key of `cleaned/<dataset>`.
         fs_hz: sampling rate of the store; None keeps the dataset's default rate.
-        bandpass_hz: edges of a zero-phase band-pass of order 4, applied at the recording's own rate; None for none.
-        notch_hz: mains frequency to take out; None for none.
+        steps: what is done, in order. Where a rate is asked for and no `Resample` is among them, one comes last.
+        window_s: length of the windows; None takes the dataset's.
+        short: what becomes of recordings shorter than a window: refused, or padded with zeros at the end.
+        absent: what becomes of recordings without one of the channels that the dataset requires: refused, or zeros in it.
     """
+
+    modality: ClassVar[Modality] = Modality.ECG
 
     name: str
     fs_hz: float | None = None
-    bandpass_hz: tuple[float, float] | None = None
-    notch_hz: float | None = None
+    steps: tuple[Step, ...] = ()
+    window_s: float | None = None
+    short: Literal["refuse", "pad"] = "refuse"
+    absent: Literal["refuse", "zero"] = "refuse"
+
+    @property
+    def all_steps(self) -> tuple[Step, ...]:
+        """The steps with the resampling that a rate implies."""
+        resamples = any(isinstance(step, Resample) for step in self.steps)
+        return self.steps if resamples or self.fs_hz is None else (*self.steps, Resample())
 
 
-RECIPES: dict[str, Recipe] = {
+@dataclass(frozen=True)
+class ImageRecipe:
+    """One way to prepare images: 8-bit grey of a fixed size.
+
+    Attributes:
+        height: rows of the stored image, in pixels.
+        width: columns.
+        fit: "stretch" resizes without keeping the aspect ratio; "cover" scales the shorter side and crops the centre.
+    """
+
+    modality: ClassVar[Modality] = Modality.IMAGE
+
+    name: str
+    height: int
+    width: int
+    fit: Literal["stretch", "cover"] = "stretch"
+
+
+@dataclass(frozen=True)
+class LabRecipe:
+    """Lab results in long form, one row a measurement; panels are made of them by pairing."""
+
+    modality: ClassVar[Modality] = Modality.LABS
+
+    name: str
+
+
+AnyRecipe = Recipe | ImageRecipe | LabRecipe
+
+RECIPES: Mapping[str, AnyRecipe] = {
     recipe.name: recipe
     for recipe in (
         Recipe("native"),
         Recipe("native_500hz", fs_hz=500.0),
-        Recipe("filtered", fs_hz=100.0, bandpass_hz=(0.5, 40.0), notch_hz=50.0),
+        Recipe("filtered", fs_hz=100.0, steps=(Notch(50.0), BandPass(0.5, 40.0))),
+        ImageRecipe("grey_224", 224, 224),
+        ImageRecipe("grey_320", 320, 320, fit="cover"),
+        LabRecipe("labs"),
     )
 }
 
 
-def get_recipe(name: str) -> Recipe:
-    """The recipe of that name.
-
-    Raises:
-        ConfigurationError: no such recipe.
-    """
-    if name not in RECIPES:
-        raise ConfigurationError(f"there is no recipe {name!r}; choose one of {', '.join(RECIPES)}")
-    return RECIPES[name]
+def describe(recipe: AnyRecipe) -> dict[str, Any]:
+    """A recipe as JSON, complete enough to tell two recipes apart: steps carry their kind."""
+    facts = asdict(recipe) | {"modality": str(recipe.modality)}
+    if isinstance(recipe, Recipe):
+        facts["steps"] = [{"step": type(step).__name__} | asdict(step) for step in recipe.all_steps]
+    return facts

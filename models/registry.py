@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 import models.methods
 from models.errors import ConfigurationError
+from models.recipes import RECIPES, AnyRecipe
 from models.spec import MethodSpec
 
 if TYPE_CHECKING:
@@ -50,6 +52,32 @@ def get_spec(name: str) -> MethodSpec:
     if not isinstance(spec, MethodSpec) or spec.name != name:
         raise ConfigurationError(f"{_packages()[name]}.spec must define SPEC, a MethodSpec with name={name!r}")
     return spec
+
+
+@cache
+def list_recipes() -> Mapping[str, AnyRecipe]:
+    """All recipes by name, the house's and those that methods declare, sorted.
+
+    Raises:
+        ConfigurationError: two different recipes of one name.
+    """
+    found = dict(RECIPES)
+    for method in list_methods():
+        for recipe in get_spec(method).recipes:
+            if found.setdefault(recipe.name, recipe) != recipe:
+                raise ConfigurationError(f"method {method!r} declares another recipe {recipe.name!r} than there is already; rename it")
+    return dict(sorted(found.items()))
+
+
+def get_recipe(name: str) -> AnyRecipe:
+    """The recipe of that name.
+
+    Raises:
+        ConfigurationError: no such recipe.
+    """
+    if name not in list_recipes():
+        raise ConfigurationError(f"there is no recipe {name!r}; choose one of {', '.join(list_recipes())}")
+    return list_recipes()[name]
 
 
 def create_method(name: str, config: Any) -> Method:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from models.errors import ConfigurationError
+from models.recipes import AnyRecipe
 from models.types import Modality
 
 
@@ -69,6 +70,7 @@ class MethodSpec:
         presets: named instances of `config`; "tiny" always exists and runs on a CPU in seconds.
         protocols: what is evaluated, in the order of the leaderboard.
         tasks: label spaces that heads are trained for, where the dataset offers them.
+        recipes: preprocessing of the method's own, beside the house recipes of `models.recipes`.
         baseline: True for rows that exist to be compared against and are never promoted.
     """
 
@@ -86,6 +88,7 @@ class MethodSpec:
     baseline: bool = False
     summary: str = ""
     label_fractions: tuple[float, ...] = field(default=(1.0,))
+    recipes: tuple[AnyRecipe, ...] = ()
 
     def configure(self, preset: str = "tiny", **overrides: Any) -> Any:
         """Return the preset's configuration with some fields replaced.

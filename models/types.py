@@ -25,6 +25,7 @@ class Modality(StrEnum):
     TEXT = "text"
     IMAGE = "image"
     LABS = "labs"
+    WEARABLE = "wearable"
 
 
 @dataclass

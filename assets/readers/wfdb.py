@@ -7,7 +7,6 @@ header states, and no header can make the reader open another folder or allocate
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import xxhash
 
 from assets.record import Record, RecordError
 from models.types import LEADS
@@ -93,7 +93,7 @@ def read_wfdb(path: Path) -> Record:
     if len(raw) > _HEADER_BYTES:
         raise RecordError("bad_header", path, f"is longer than {_HEADER_BYTES} bytes and cannot be a WFDB header")
     header = _parse_header(path, raw)
-    digest = hashlib.sha256(raw)
+    digest = xxhash.xxh3_128(raw)
     blocks = []
     for group in _by_file(path, header.signals):
         data_path = path.with_name(group[0].file)
@@ -108,7 +108,7 @@ def read_wfdb(path: Path) -> Record:
         leads=tuple(s.lead for s in header.signals),
         fs_hz=header.fs_hz,
         units=tuple(s.unit for s in header.signals),
-        source_sha256=digest.hexdigest(),
+        source_checksum=digest.hexdigest(),
     )
 
 

@@ -12,7 +12,7 @@ from assets.access import Access
 from assets.dataset import Dataset, DatasetError, get_dataset, list_datasets
 from assets.outputs import Key, Output, Workspace, sha256_file
 from models.errors import ConfigurationError
-from models.recipes import get_recipe
+from models.registry import get_recipe
 from models.store import open_store
 
 NAMES = list_datasets()

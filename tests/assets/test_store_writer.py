@@ -17,8 +17,10 @@ from assets.datasets.ptb_xl import PTBXL
 from assets.outputs import Built, Key, Output, Workspace
 from assets.readers.wfdb_write import write_record
 from assets.record import Record, RecordError
-from assets.store import build_store, cut_windows, resample
-from models.recipes import Recipe, get_recipe
+from assets.signals.resample import resample
+from assets.store import build_store, cut_windows
+from models.recipes import Recipe
+from models.registry import get_recipe
 from models.store import Store, open_store
 from models.types import LEADS
 
@@ -80,7 +82,7 @@ def test_store_is_bit_equal_to_the_source_in_every_shard(source: Path, tmp_path:
     for row, record_id in enumerate(records["record_id"]):
         record = dataset.read(record_id)
         np.testing.assert_array_equal(signals[row], record.signal_LT)
-        assert store.index["source_sha256"][row].as_py() == record.source_sha256
+        assert store.index["source_checksum"][row].as_py() == record.source_checksum
     index = store.index.to_pandas()
     for column in ("patient_id", "fold", "sex", "site", "device", "acquired_at"):
         assert index[column].tolist() == records[column].tolist()

@@ -122,7 +122,7 @@ class World:
             table = index(
                 stored.assign(
                     dataset=self.dataset.name, start=0.0, row=number % 20, shard=(number // 20).astype(np.int32), n_samples=N_SAMPLES,
-                    missing_fraction=np.float32(0), flat=np.int32(0), saturated=np.int32(0), noisy=np.int32(0), limb_swap=False, source_sha256="ab" * 32,
+                    missing_fraction=np.float32(0), flat=np.int32(0), saturated=np.int32(0), noisy=np.int32(0), limb_swap=False, source_checksum="ab" * 16,
                 )
             )  # fmt: skip
             bad = pd.DataFrame(

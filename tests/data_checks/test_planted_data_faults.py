@@ -82,7 +82,7 @@ def test_index_names_windows_at_fault(world: Any, edit: Any) -> None:
     world.raw()
     index = edit(
         dataset={0: "other"}, record_id={1: "r02", 3: "stranger"}, start={4: -1.0}, row={5: 20}, shard={6: 2}, n_samples={7: 49}, fold={8: 4},
-        sex={9: "m"}, missing_fraction={10: 1.5}, flat={12: 4096}, noisy={13: -1}, source_sha256={14: "xyz"}, age={15: 200.0}, patient_id={16: ""},
+        sex={9: "m"}, missing_fraction={10: 1.5}, flat={12: 4096}, noisy={13: -1}, source_checksum={14: "xyz"}, age={15: 200.0}, patient_id={16: ""},
     )  # fmt: skip
     verdict = world.judge(world.cleaned(index), "index")
     assert_found(
