@@ -10,7 +10,7 @@ import dagster as dg
 from assets.dataset import Dataset
 from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
 from assets.outputs import Built, Key, Output, Workspace
-from models.recipes import describe
+from models.recipes import AnyRecipe, ImageRecipe, LabRecipe, describe
 from models.registry import get_recipe, list_recipes
 from models.types import Modality
 
@@ -47,7 +47,7 @@ def cleaned_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
                 context,
                 output,
                 settings,
-                {"quarantined": facts["n_quarantined"], "absent": facts["n_absent"], "shards": len(facts["shards"])},
+                {name.removeprefix("n_"): facts[name] for name in ("n_quarantined", "n_absent", "n_encounters") if name in facts},
             )
 
     return cleaned
@@ -59,9 +59,7 @@ def make_cleaned(workspace: Workspace, dataset: Dataset, recipe_name: str, log: 
     recipe = get_recipe(recipe_name)
 
     def build(folder: Path) -> Built:
-        from assets.store import build_store
-
-        built = build_store(folder, dataset, recipe, progress=_reporter(dataset.name, log))
+        built = build_cleaned(folder, dataset, recipe, _reporter(dataset.name, log))
         _draw(folder, built, dataset)
         return built
 
@@ -73,6 +71,21 @@ def make_cleaned(workspace: Workspace, dataset: Dataset, recipe_name: str, log: 
         config={"recipe": describe(recipe)},
         upstream=versions(upstream),
     )
+
+
+def build_cleaned(folder: Path, dataset: Dataset, recipe: AnyRecipe, progress: Callable[[int, int], None]) -> Built:
+    """Build what a recipe asks for: a signal store, an image store or lab tables."""
+    if isinstance(recipe, ImageRecipe):
+        from assets.image_store import build_image_store
+
+        return build_image_store(folder, dataset, recipe, progress=progress)
+    if isinstance(recipe, LabRecipe):
+        from assets.lab_tables import build_lab_tables
+
+        return build_lab_tables(folder, dataset, recipe, progress=progress)
+    from assets.store import build_store
+
+    return build_store(folder, dataset, recipe, progress=progress)
 
 
 def _reporter(name: str, log: Callable[[str], None]) -> Callable[[int, int], None]:
@@ -88,23 +101,31 @@ def _reporter(name: str, log: Callable[[str], None]) -> Callable[[int, int], Non
 
 
 def _draw(folder: Path, built: Built, dataset: Dataset) -> None:
-    """Show the first window of the store as it was stored, on the clinical grid."""
+    """Show the first item of a store as it was stored: signals on the clinical grid, the first images side by side."""
     if not built.rows:
         return
     import numpy as np
 
-    from assets.plots import ecg_figure
+    from assets import plots
 
-    shard = built.facts["shards"][0]
-    channels = {c["name"]: c for c in built.facts["channels"]}
-    counts_LT = np.load(folder / shard["file"], mmap_mode="r")[0]
-    signal_LT = counts_LT * np.array([[channels[c]["scale"]] for c in shard["channels"]], np.float32)
     (folder / "figures").mkdir()
-    ecg_figure(
+    facts = built.facts
+    title = dataset.source.title
+    if facts["kind"] == "labs":
+        common = dict(sorted(facts["items"].items(), key=lambda item: -item[1])[:30])
+        plots.bars_figure(folder / "figures" / "items.png", common, f"{title}: most frequent lab items", "results")
+        return
+    first = np.load(folder / facts["shards"][0]["file"], mmap_mode="r")
+    if facts["kind"] == "image_store":
+        plots.images_figure(folder / "figures" / "images.png", first[:8], f"{title}: first images of the store")
+        return
+    channels = facts["channels"]
+    signal_LT = first[0] * np.array([[c["scale"]] for c in channels], np.float32)
+    plots.ecg_figure(
         folder / "figures" / "ecg.png",
         signal_LT,
-        tuple(shard["channels"]),
-        shard["fs_hz"],
-        f"{dataset.source.title}: first record of the store",
-        units=[channels[c]["unit"] for c in shard["channels"]],
+        tuple(c["name"] for c in channels),
+        channels[0]["fs_hz"],
+        f"{title}: first record of the store",
+        units=[c["unit"] for c in channels],
     )

@@ -59,6 +59,7 @@ def make_labels(workspace: Workspace, dataset: Dataset, task_name: str) -> Outpu
             "task": task_name,
             "classes": list(task.classes),
             "class_names": dict(task.class_names),
+            "may_be_empty": task.may_be_empty,
             "positives": positives,
         }
         return Built(rows=len(table), facts=facts)

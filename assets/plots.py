@@ -297,6 +297,23 @@ def _forest_legend(ax: Axes) -> None:
     ax.legend(handles=marks, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False, fontsize=9)
 
 
+def images_figure(path: Path, images: NDArray[Any], title: str) -> None:
+    """Draw grey images side by side.
+
+    Args:
+        path: PNG to write.
+        images: uint8, shape (images, rows, columns); at most eight are shown.
+        title: printed above them.
+    """
+    shown = images[:8]
+    figure = _figure(1.0 + 2.4 * len(shown), 3.2, title)
+    for i, image in enumerate(shown):
+        ax = figure.add_axes(((0.02 + i) / len(shown), 0.04, 0.96 / len(shown), 0.8))
+        ax.imshow(image, cmap="gray", vmin=0, vmax=255)
+        ax.set_axis_off()
+    _save(figure, path)
+
+
 def bars_figure(path: Path, counts: Mapping[str, int], title: str, unit: str = "records") -> None:
     """Draw how often each name occurs, one bar a name, in the order given."""
     figure = _figure(9.0, 1.2 + 0.26 * max(3, len(counts)), title)

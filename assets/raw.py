@@ -78,15 +78,22 @@ def make_raw(workspace: Workspace, dataset: Dataset, log: Callable[[str], None])
 
 def _draw(folder: Path, dataset: Dataset, record_ids: list[str]) -> None:
     """Show the first record that can be read, as it lies on disk."""
-    from assets.plots import ecg_figure
+    from assets.plots import ecg_figure, images_figure
     from assets.record import RecordError
 
     for record_id in record_ids[:_TRIES]:
         try:
-            record = dataset.read(record_id)
+            record = next(dataset.pieces(record_id), None) if dataset.channels() else None
+            image = dataset.image(record_id) if record is None and dataset.has_images else None
         except RecordError:
             continue  # the next stage says what is wrong with it
+        if record is None and image is None:
+            return
         (folder / "figures").mkdir()
+        if record is None:
+            assert image is not None
+            images_figure(folder / "figures" / "image.png", image[None], f"{dataset.source.title}: image {record_id} as it lies on disk")
+            return
         ecg_figure(
             folder / "figures" / "ecg.png",
             record.signal_LT,

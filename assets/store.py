@@ -2,53 +2,53 @@
 
     shard-00000.npy ...    int16 [windows, channels, samples], in counts of each channel's scale, memory-mappable
     index.arrow            one row a window: where it is, whose it is, how good it is
-    quarantine.parquet     recordings that cannot be used: record_id, patient_id, reason, explanation, path
+    quarantine.parquet     recordings, or parts of them, that cannot be used: reason, explanation, path
     absent.parquet         recordings that the dataset lists but whose files are not there: record_id
 
-Records are read one after the other and written in small batches, so memory holds a record and a batch, never a shard.
-The folder becomes an output, with its manifest, through `assets.outputs.Workspace.publish`.
+Recordings are read one after the other, prepared a few at a time, and written as they come, so memory holds a batch and never
+a shard. The folder becomes an output, with its manifest, through `assets.outputs.Workspace.publish`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from assets.dataset import Channel, Dataset, DatasetError
+from assets.channels import ChannelLayout, refusal
+from assets.dataset import Dataset, DatasetError
 from assets.outputs import Built
 from assets.record import Record, RecordError
+from assets.shards import INDEX, RowTable, ShardWriter
 from assets.signals import quality, repair
 from assets.signals.preprocess import preprocess
 from models.recipes import Recipe
 from models.types import LEADS
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
     from numpy.typing import NDArray
 
-STORE_FORMAT_VERSION = 1
+STORE_FORMAT_VERSION = 2
+"""2: source_checksum for source_sha256, column absent, n_samples counts what was recorded, parts in quarantine."""
+
 LARGEST_COUNT = 32767
-SLOWEST_HZ, FASTEST_HZ = 50.0, 100_000.0
+SLOWEST_HZ, FASTEST_HZ = 1.0, 100_000.0
+SLOWEST_ECG_HZ = 50.0
 """Rates between which a recording is taken; they bound what resampling may allocate."""
 
 _BATCH = 8
-"""Windows that are judged and written together: few enough to stay in the processor's cache."""
+"""Recordings that are prepared together, windows that are judged together: few enough to stay in the processor's cache."""
 
+_BATCH_BYTES = 1 << 25
+_CHUNK_ROWS = 4096
 _PROGRESS_EVERY = 64
-
-
-@dataclass(frozen=True)
-class _Window:
-    """A piece of a recording that becomes one row; `signal_LT` is in the channels' units at the store's rate."""
-
-    signal_LT: NDArray[np.float32]
-    start_s: float
-    missing_fraction: float
+FROM_RECORD = ("record_id", "patient_id", "fold", "age", "sex", "site", "device", "acquired_at")
 
 
 def build_store(
@@ -56,14 +56,14 @@ def build_store(
 ) -> Built:
     """Read every record of a dataset and store what can be used.
 
-    Channels are put in the order of `dataset.channels()` by name, missing samples filled, signals resampled where the
-    recipe's rate is not the record's, and recordings longer than `dataset.window_s` cut into windows. What cannot be used
-    is written to the quarantine with a reason and stops nothing.
+    Channels are put in the order of `dataset.channels()` by name, missing samples filled, the recipe's steps done, and
+    recordings longer than a window cut into windows. What cannot be used is written to the quarantine with a reason and
+    stops nothing.
 
     Args:
         folder: an empty folder that receives the files.
-        dataset: read through `records()` and `read()` only; its folder is never written.
-        recipe: its rate, or the dataset's own where it has none.
+        dataset: read through `records()` and `pieces()` only; its folder is never written.
+        recipe: its rate and window, or the dataset's own where it has none.
         shard_rows: windows in a shard file.
         progress: called now and then with the number of records done and the number of all.
 
@@ -74,28 +74,22 @@ def build_store(
         DatasetError: the dataset's tables cannot be read, or none of its recordings is there.
     """
     fs_hz = float(recipe.fs_hz or dataset.fs_hz)
-    records = dataset.records()
+    window_s = recipe.window_s or dataset.window_s
     channels = dataset.channels()
-    writer = _Writer(folder, dataset.name, channels, round(dataset.window_s * fs_hz), fs_hz, shard_rows)
-    quarantine: list[dict[str, str]] = []
-    absent: list[str] = []
-    n_remainders = 0
-    with writer:
-        for done, row in enumerate(records.to_dict("records"), start=1):
-            try:
-                record = dataset.read(row["record_id"], fs_hz)
-                windows, remainder = cut_windows(record, channels, recipe, fs_hz, dataset.window_s)
-            except RecordError as error:
-                if error.reason == "absent":
-                    absent.append(row["record_id"])
-                else:
-                    quarantine.append(_quarantine_row(row, error, dataset.folder))
-            else:
-                n_remainders += remainder
-                for window in windows:
-                    writer.add(window, row, record.source_checksum)
+    records = dataset.records()
+    shape = (len(channels), round(window_s * fs_hz))
+    shard_facts = {"channels": [c.name for c in channels], "n_samples": shape[1], "fs_hz": fs_hz}
+    with (
+        ShardWriter(folder, shape, "<i2", index_schema(), shard_rows=shard_rows, shard_facts=shard_facts) as writer,
+        RowTable(folder / "quarantine.parquet", quarantine_schema()) as quarantine,
+        RowTable(folder / "absent.parquet", text_schema("record_id")) as absent,
+    ):
+        builder = _Builder(dataset, recipe, fs_hz, window_s, writer, quarantine, absent)
+        for done, row in enumerate(record_rows(records), start=1):
+            builder.take(row)
             if progress is not None and (done % _PROGRESS_EVERY == 0 or done == len(records)):
                 progress(done, len(records))
+        builder.finish()
     if len(absent) == len(records):
         raise DatasetError(
             f"none of the {len(records)} recordings that {dataset.name} lists is in {dataset.folder} at {fs_hz:g} Hz; download them"
@@ -107,206 +101,257 @@ def build_store(
         "recipe": recipe.name,
         "channels": [asdict(channel) | {"fs_hz": fs_hz} for channel in channels],
         "shards": writer.shards,
-        "index": "index.arrow",
-        "window_s": dataset.window_s,
+        "index": INDEX,
+        "window_s": window_s,
         "n_records": len(records),
+        "n_absent": len(absent),
     }
-    return Built(rows=writer.n_rows, facts=facts | {"n_remainders": n_remainders} | _write_left_out(folder, quarantine, absent))
+    return Built(rows=writer.n_rows, facts=facts | builder.facts())
 
 
-def _write_left_out(folder: Path, quarantine: list[dict[str, str]], absent: list[str]) -> dict[str, Any]:
-    """Write the tables of what was left out; returns their facts."""
-    _write_parquet(folder / "quarantine.parquet", ("record_id", "patient_id", "reason", "explanation", "path"), quarantine)
-    _write_parquet(folder / "absent.parquet", ("record_id",), [{"record_id": r} for r in absent])
-    reasons = dict(sorted(Counter(q["reason"] for q in quarantine).items()))
-    return {"n_quarantined": len(quarantine), "n_absent": len(absent), "quarantine_reasons": reasons}
+def record_rows(records: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Rows of a table of records as dictionaries, made a part at a time."""
+    columns = list(FROM_RECORD)
+    for first in range(0, len(records), _CHUNK_ROWS):
+        for row in records[columns].iloc[first : first + _CHUNK_ROWS].to_dict("records"):
+            yield {str(k): v for k, v in row.items()}
 
 
-def cut_windows(record: Record, channels: tuple[Channel, ...], recipe: Recipe, fs_hz: float, window_s: float) -> tuple[list[_Window], bool]:
-    """Order, repair, filter, resample and cut a recording.
+@dataclass(frozen=True)
+class _Part:
+    """A recording, or a piece of one, in the store's channels: finite samples at the source's rate."""
 
-    Args:
-        record: any rate, any lead order.
-        channels: what the store holds, in order.
-        recipe: its filters.
-        fs_hz: rate of the windows.
-        window_s: length of a window.
-
-    Returns:
-        Windows one after the other from the start, and whether a rest too short for a window was left out.
-
-    Raises:
-        RecordError: reasons missing_leads, bad_units, sampling_rate, no_finite_sample, constant, too_short, amplitude.
-    """
-    signal_LT = _ordered(record, channels)
-    names = [channel.name for channel in channels]
-    if not SLOWEST_HZ <= record.fs_hz <= FASTEST_HZ:
-        raise _refusal(
-            "sampling_rate", f"{record.fs_hz:g} Hz is no rate of such a signal; rates from {SLOWEST_HZ:g} to {FASTEST_HZ:g} Hz are taken"
-        )
-    if (dead := repair.dead_leads(signal_LT)).any():
-        raise _refusal("no_finite_sample", f"{_named(names, dead)}: every sample is missing")
-    missing_LT = repair.missing_samples(signal_LT)
-    any_missing = bool(missing_LT.any())
-    if any_missing:
-        signal_LT = repair.fill_missing(signal_LT)
-    if repair.is_constant(signal_LT):
-        raise _refusal("constant", "no lead ever changes")
-    signal_LT = preprocess(signal_LT[None], [channel.kind for channel in channels], record.fs_hz, replace(recipe, fs_hz=fs_hz))[0]
-    width, length = round(window_s * fs_hz), signal_LT.shape[1]
-    if length < width:
-        raise _refusal("too_short", f"lasts {length / fs_hz:g} s, a window of this store {window_s:g} s")
-    over = np.abs(signal_LT).max(axis=1) > LARGEST_COUNT * np.array([channel.scale for channel in channels])
-    if over.any():
-        raise _refusal("amplitude", f"{_named(names, over)}: beyond what the store can hold ({LARGEST_COUNT} counts)")
-    windows = []
-    for k in range(length // width):
-        share = 0.0
-        if any_missing:
-            first, last = round(k * window_s * record.fs_hz), round((k + 1) * window_s * record.fs_hz)
-            share = float(missing_LT[:, first:last].mean())
-        windows.append(_Window(signal_LT[:, k * width : (k + 1) * width], k * window_s, share))
-    return windows, length % width != 0
+    row: dict[str, Any]
+    signal_LT: NDArray[np.float32]
+    fs_hz: float
+    start_s: float
+    absent: int
+    missing_LT: NDArray[np.bool_] | None
+    checksum: str
 
 
-def _ordered(record: Record, channels: tuple[Channel, ...]) -> NDArray[np.float32]:
-    """The store's channels of a record, in the store's order."""
-    if lacking := [channel.name for channel in channels if channel.name not in record.leads]:
-        raise _refusal("missing_leads", f"has no lead {', '.join(lacking)}")
-    rows = [record.leads.index(channel.name) for channel in channels]
-    if wrong := [f"{c.name} in {record.units[i]}, not {c.unit}" for c, i in zip(channels, rows, strict=True) if record.units[i] != c.unit]:
-        raise _refusal("bad_units", ", ".join(wrong))
-    return record.signal_LT if rows == list(range(len(record.leads))) else record.signal_LT[rows]
+@dataclass(frozen=True)
+class _Window:
+    """A window at the store's rate; `length` counts the samples that were recorded rather than padded."""
+
+    part: _Part
+    signal_LT: NDArray[np.float32]
+    start_s: float
+    length: int
+    missing_fraction: float
 
 
-def _refusal(reason: str, explanation: str) -> RecordError:
-    """A fault of what a record holds rather than of one of its files."""
-    return RecordError(reason, "", explanation)
+class _Builder:
+    """Takes records, groups those of one shape, prepares them together and writes their windows."""
+
+    def __init__(
+        self, dataset: Dataset, recipe: Recipe, fs_hz: float, window_s: float, writer: ShardWriter, quarantine: RowTable, absent: RowTable
+    ) -> None:
+        channels = dataset.channels()
+        self._dataset = dataset
+        self._recipe = replace(recipe, fs_hz=fs_hz)
+        self._fs_hz = fs_hz
+        self._window_s = window_s
+        self._width = round(window_s * fs_hz)
+        self._writer, self._quarantine, self._absent = writer, quarantine, absent
+        self._layout = ChannelLayout(channels, dataset.required_channels, recipe.absent == "zero")
+        self._kinds = [channel.kind for channel in channels]
+        self._scale_L1 = np.array([[channel.scale] for channel in channels], np.float32)
+        self._unscaled = bool((self._scale_L1 == 1).all())
+        self._judged_L = np.array([channel.kind == "ECG" and channel.unit == "uV" for channel in channels])
+        self._twelve = tuple(channel.name for channel in channels[: len(LEADS)]) == LEADS and bool(self._judged_L[: len(LEADS)].all())
+        self._pending: list[_Part] = []
+        self._reasons: Counter[str] = Counter()
+        self._refused: set[str] = set()
+        self._partly: set[str] = set()
+        self._last_stored = ""
+        self._n_remainders = 0
+
+    def take(self, row: dict[str, Any]) -> None:
+        """Read the pieces of a record and take those that can be used."""
+        end_s = 0.0
+        try:
+            for record in self._dataset.pieces(row["record_id"], self._fs_hz):
+                end_s = record.start_s
+                try:
+                    self._admit(self._part(row, record))
+                except RecordError as error:
+                    self._refuse(row, error, record.start_s)
+                end_s += record.signal_LT.shape[1] / max(record.fs_hz, 1e-9)
+        except RecordError as error:
+            if error.reason == "absent" and not end_s:
+                self._absent.add({"record_id": row["record_id"]})
+            else:
+                self._refuse(row, error, end_s)
+
+    def finish(self) -> None:
+        """Write what is pending."""
+        self._process()
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of what was left out."""
+        return {
+            "n_quarantined": len(self._refused - self._partly),
+            "n_partly_quarantined": len(self._partly),
+            "n_remainders": self._n_remainders,
+            "quarantine_reasons": dict(sorted(self._reasons.items())),
+        }
+
+    def _part(self, row: dict[str, Any], record: Record) -> _Part:
+        slowest = SLOWEST_ECG_HZ if "ECG" in self._kinds else SLOWEST_HZ
+        if not slowest <= record.fs_hz <= FASTEST_HZ:
+            raise refusal(
+                "sampling_rate", f"{record.fs_hz:g} Hz is no rate of such a signal; rates from {slowest:g} to {FASTEST_HZ:g} Hz are taken"
+            )
+        signal_LT, absent_L = self._layout.select(record)
+        missing_LT = None
+        if not np.isfinite(signal_LT.sum()):  # one quick pass; only what it finds is looked at closely
+            dead_L = repair.dead_leads(signal_LT) & ~absent_L
+            if named := self._layout.lacking(dead_L):
+                raise refusal("no_finite_sample", f"{', '.join(named)}: every sample is missing")
+            absent_L = absent_L | dead_L
+            signal_LT = signal_LT.copy()
+            signal_LT[dead_L] = 0
+            missing_LT = repair.missing_samples(signal_LT)
+            signal_LT = repair.fill_missing(signal_LT)
+        if repair.is_constant(signal_LT):
+            raise refusal("constant", "no lead ever changes")
+        mask = int(quality.bit_mask(absent_L)) if absent_L.any() else 0
+        return _Part(row, signal_LT, record.fs_hz, record.start_s, mask, missing_LT, record.source_checksum)
+
+    def _admit(self, part: _Part) -> None:
+        """Check that a window can be made of a part, and put it with others of its shape."""
+        seconds = part.signal_LT.shape[1] / part.fs_hz
+        if self._recipe.short == "refuse" and round(seconds * self._fs_hz) < self._width:
+            raise refusal("too_short", f"lasts {seconds:g} s, a window of this store {self._window_s:g} s")
+        if self._pending and (self._pending[0].signal_LT.shape, self._pending[0].fs_hz) != (part.signal_LT.shape, part.fs_hz):
+            self._process()
+        self._pending.append(part)
+        if len(self._pending) == _BATCH or len(self._pending) * part.signal_LT.nbytes > _BATCH_BYTES:
+            self._process()
+
+    def _process(self) -> None:
+        """Prepare the pending parts together and write their windows."""
+        parts, self._pending = self._pending, []
+        if not parts:
+            return
+        signal_BLT = preprocess(np.stack([part.signal_LT for part in parts]), self._kinds, parts[0].fs_hz, self._recipe)
+        windows: list[_Window] = []
+        for part, signal_LT in zip(parts, signal_BLT, strict=True):
+            for window in self._windows(part, signal_LT):
+                windows.append(window)
+                if len(windows) == _BATCH:
+                    self._write(windows)
+                    windows = []
+        self._write(windows)
+
+    def _windows(self, part: _Part, signal_LT: NDArray[np.float32]) -> Iterator[_Window]:
+        """Windows one after the other from the start; a rest too short for a window is left out and counted."""
+        width, length = self._width, signal_LT.shape[1]
+        if length < width:
+            padded_LT = np.zeros((signal_LT.shape[0], width), np.float32)
+            padded_LT[:, :length] = signal_LT
+            yield _Window(part, padded_LT, part.start_s, length, 0.0 if part.missing_LT is None else float(part.missing_LT.mean()))
+            return
+        for k in range(length // width):
+            share = 0.0
+            if part.missing_LT is not None:
+                first, last = round(k * self._window_s * part.fs_hz), round((k + 1) * self._window_s * part.fs_hz)
+                share = float(part.missing_LT[:, first:last].mean())
+            yield _Window(part, signal_LT[:, k * width : (k + 1) * width], part.start_s + k * self._window_s, width, share)
+        self._n_remainders += length % width != 0
+
+    def _write(self, windows: list[_Window]) -> None:
+        """Turn windows into counts, judge them and write them; windows that cannot be held are refused one by one."""
+        if not windows:
+            return
+        signal_BLT = np.stack([window.signal_LT for window in windows])
+        scaled_BLT = signal_BLT if self._unscaled else signal_BLT / self._scale_L1
+        over_BL = np.abs(scaled_BLT).max(axis=2) > LARGEST_COUNT
+        counts_BLT = np.rint(np.clip(scaled_BLT, -LARGEST_COUNT, LARGEST_COUNT) if over_BL.any() else scaled_BLT).astype("<i2")
+        good_B = ~over_BL.any(axis=1) & ~_still(counts_BLT)
+        if not good_B.all():
+            for window, over_L, good in zip(windows, over_BL, good_B, strict=True):
+                if not good:
+                    self._refuse(window.part.row, self._fault(over_L), window.start_s)
+            windows = [window for window, good in zip(windows, good_B, strict=True) if good]
+            signal_BLT, counts_BLT = signal_BLT[good_B], counts_BLT[good_B]
+        if windows:
+            self._writer.add(counts_BLT, self._columns(windows, signal_BLT))
+            self._last_stored = windows[-1].part.row["record_id"]
+            if self._refused:
+                self._partly |= self._refused & {window.part.row["record_id"] for window in windows}
+
+    def _columns(self, windows: list[_Window], signal_BLT: NDArray[np.float32]) -> dict[str, list[Any]]:
+        rows = [window.part.row for window in windows]
+        judged_L, twelve = self._judged_L, len(LEADS)
+        columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in FROM_RECORD}
+        columns |= {
+            "dataset": [self._dataset.name] * len(windows),
+            "start": [window.start_s for window in windows],
+            "n_samples": [window.length for window in windows],
+            "missing_fraction": [window.missing_fraction for window in windows],
+            "absent": [window.part.absent for window in windows],
+            "source_checksum": [window.part.checksum for window in windows],
+            "flat": quality.bit_mask(quality.flat_leads(signal_BLT, self._fs_hz) & judged_L).tolist(),
+            "saturated": quality.bit_mask(quality.saturated_leads(signal_BLT) & judged_L).tolist(),
+            "noisy": quality.bit_mask(quality.noisy_leads(signal_BLT, self._fs_hz) & judged_L).tolist(),
+            "limb_swap": quality.limb_swap(signal_BLT[:, :twelve]).tolist() if self._twelve else [False] * len(windows),
+        }
+        return columns
+
+    def _fault(self, over_L: NDArray[np.bool_]) -> RecordError:
+        if over_L.any():
+            return refusal("amplitude", f"{', '.join(self._layout.named(over_L))}: beyond what the store can hold ({LARGEST_COUNT} counts)")
+        return refusal("constant", "no lead ever changes")
+
+    def _refuse(self, row: dict[str, Any], error: RecordError, start_s: float) -> None:
+        record_id = row["record_id"]
+        self._quarantine.add(refused_row(row, error, self._dataset.folder, start_s))
+        self._reasons[error.reason] += 1
+        self._refused.add(record_id)
+        if self._last_stored == record_id:
+            self._partly.add(record_id)
 
 
-def _named(names: list[str], flags_L: NDArray[np.bool_]) -> str:
-    return ", ".join(names[i] for i in np.flatnonzero(flags_L))
+def _still(counts_BLT: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Windows in which nothing moves; a few samples tell it of almost all of them."""
+    sparse = slice(None, None, max(counts_BLT.shape[2] // 16, 1))
+    still_B = np.asarray((counts_BLT[:, :, sparse] == counts_BLT[:, :, :1]).all(axis=(1, 2)))
+    for i in np.flatnonzero(still_B):
+        still_B[i] = (counts_BLT[i] == counts_BLT[i, :, :1]).all()
+    return still_B
 
 
-def _quarantine_row(row: dict[Any, Any], error: RecordError, root: Path) -> dict[str, str]:
+def refused_row(row: dict[str, Any], error: RecordError, root: Path, start_s: float) -> dict[str, Any]:
+    """A row of `quarantine.parquet`; paths are relative to the dataset's folder."""
     path = error.path.relative_to(root) if error.path.is_relative_to(root) else error.path
     return {
         "record_id": row["record_id"],
         "patient_id": row["patient_id"],
+        "start": start_s,
         "reason": error.reason,
         "explanation": error.explanation,
         "path": "" if path == Path() else path.as_posix(),
     }
 
 
-def _write_parquet(path: Path, columns: tuple[str, ...], rows: list[dict[str, str]]) -> None:
+def text_schema(*names: str) -> pa.Schema:
+    """A schema of text columns."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    pq.write_table(pa.table({c: pa.array([row[c] for row in rows], pa.string()) for c in columns}), path)
+    return pa.schema([(name, pa.string()) for name in names])
 
 
-class _Writer:
-    """Appends windows to shard files and collects their index rows; the index is written when the block ends well."""
+def quarantine_schema() -> pa.Schema:
+    """Columns of `quarantine.parquet`; `start` is where the refused part begins, 0 for whole recordings."""
+    import pyarrow as pa
 
-    def __init__(self, folder: Path, dataset: str, channels: tuple[Channel, ...], n_samples: int, fs_hz: float, shard_rows: int) -> None:
-        self.folder = folder
-        self.shards: list[dict[str, Any]] = []
-        self.n_rows = 0
-        self._dataset = dataset
-        self._names = tuple(channel.name for channel in channels)
-        self._scale_L1 = np.array([[channel.scale] for channel in channels], np.float32)
-        self._is_ecg_L = np.array([channel.kind == "ECG" for channel in channels])
-        self._shape = (len(channels), n_samples)
-        self._fs_hz = fs_hz
-        self._shard_rows = shard_rows
-        self._stream: BinaryIO | None = None
-        self._pending: list[tuple[_Window, dict[Any, Any], str]] = []
-        self._columns: dict[str, list[Any]] = {field.name: [] for field in index_schema()}
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            if self._stream is not None:
-                self._stream.close()
-            return
-        self._flush()
-        self._close_shard()
-        self._write_index()
-
-    def add(self, window: _Window, row: dict[Any, Any], source_checksum: str) -> None:
-        """Take a window with its record's row of `Dataset.records()`."""
-        self._pending.append((window, row, source_checksum))
-        if len(self._pending) == _BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        if not self._pending:
-            return
-        signal_BLT = np.stack([window.signal_LT for window, _, _ in self._pending])
-        counts_BLT = np.rint(signal_BLT / self._scale_L1).astype("<i2")
-        for i, (window, row, source_checksum) in enumerate(self._pending):
-            self._append(counts_BLT[i], window, row, source_checksum)
-        columns, ecg_L = self._columns, self._is_ecg_L  # the thresholds of the flags are those of ECG leads
-        columns["flat"] += quality.bit_mask(quality.flat_leads(signal_BLT, self._fs_hz) & ecg_L).tolist()
-        columns["saturated"] += quality.bit_mask(quality.saturated_leads(signal_BLT) & ecg_L).tolist()
-        columns["noisy"] += quality.bit_mask(quality.noisy_leads(signal_BLT, self._fs_hz) & ecg_L).tolist()
-        twelve = self._names[: len(LEADS)] == LEADS
-        columns["limb_swap"] += quality.limb_swap(signal_BLT).tolist() if twelve else [False] * len(signal_BLT)
-        self._pending.clear()
-
-    def _append(self, counts_LT: NDArray[np.int16], window: _Window, row: dict[Any, Any], source_checksum: str) -> None:
-        stream = self._stream or self._open_shard()
-        stream.write(counts_LT.tobytes())
-        values = {
-            "dataset": self._dataset,
-            "start": window.start_s,
-            "row": self.shards[-1]["rows"],
-            "shard": len(self.shards) - 1,
-            "n_samples": self._shape[1],
-            "missing_fraction": window.missing_fraction,
-            "source_checksum": source_checksum,
-        }
-        for name in ("record_id", "patient_id", "fold", "age", "sex", "site", "device", "acquired_at"):
-            values[name] = row[name]
-        for name, value in values.items():
-            self._columns[name].append(value)
-        self.shards[-1]["rows"] += 1
-        self.n_rows += 1
-        if self.shards[-1]["rows"] == self._shard_rows:
-            self._close_shard()
-
-    def _open_shard(self) -> BinaryIO:
-        name = f"shard-{len(self.shards):05d}.npy"
-        self.shards.append({"file": name, "rows": 0, "channels": list(self._names), "n_samples": self._shape[1], "fs_hz": self._fs_hz})
-        self._stream = (self.folder / name).open("wb")
-        self._write_header(self._stream, 0)
-        return self._stream
-
-    def _close_shard(self) -> None:
-        if self._stream is None:
-            return
-        with self._stream as stream:
-            stream.seek(0)
-            self._write_header(stream, self.shards[-1]["rows"])
-        self._stream = None
-
-    def _write_header(self, stream: BinaryIO, rows: int) -> None:
-        """Write the .npy header; numpy pads it so that a larger first dimension does not make it longer."""
-        np.lib.format.write_array_header_1_0(stream, {"descr": "<i2", "fortran_order": False, "shape": (rows, *self._shape)})
-
-    def _write_index(self) -> None:
-        import pyarrow as pa
-
-        table = pa.table(self._columns, schema=index_schema())
-        with pa.OSFile(str(self.folder / "index.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as stream:
-            stream.write_table(table)
+    return text_schema("record_id", "patient_id", "reason", "explanation", "path").insert(2, pa.field("start", pa.float64()))
 
 
 def index_schema() -> pa.Schema:
-    """Columns of `index.arrow`. Quality flags are bit masks, bit i for lead i of the store."""
+    """Columns of `index.arrow`. Flags of channels are bit masks, bit i for channel i of the store."""
     import pyarrow as pa
 
     return pa.schema(
@@ -325,6 +370,7 @@ def index_schema() -> pa.Schema:
             ("acquired_at", pa.string()),
             ("n_samples", pa.int32()),
             ("missing_fraction", pa.float32()),
+            ("absent", pa.int32()),
             ("flat", pa.int32()),
             ("saturated", pa.int32()),
             ("noisy", pa.int32()),

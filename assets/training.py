@@ -28,7 +28,7 @@ def datasets_for(spec: MethodSpec) -> list[type[Dataset]]:
     return [
         d
         for d in found
-        if (Modality.ECG not in spec.modalities or set(LEADS) <= set(d.leads)) and (Modality.TEXT not in spec.modalities or d.has_reports)
+        if set(spec.modalities) <= d.offers() and (Modality.ECG not in spec.modalities or set(LEADS) <= set(d.leads))
     ]
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from assets.outputs import sha256_file
 from data_checks.context import CheckContext, TableRules
 from data_checks.findings import NAMED_IN_DETAILS, CheckError, name_rows
-from data_checks.suites import index_suite
+from data_checks.lab_tables import check_lab_tables
+from data_checks.suites import image_index_suite, index_suite
 from data_checks.tables import Kind, read_table
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -33,11 +33,29 @@ INDEX_COLUMNS: dict[str, Kind] = {
     "acquired_at": "text",
     "n_samples": "integer",
     "missing_fraction": "number",
+    "absent": "integer",
     "flat": "integer",
     "saturated": "integer",
     "noisy": "integer",
     "limb_swap": "flag",
     "source_checksum": "text",
+}
+IMAGE_COLUMNS: dict[str, Kind] = {
+    name: INDEX_COLUMNS[name]
+    for name in (
+        "dataset",
+        "record_id",
+        "patient_id",
+        "row",
+        "shard",
+        "fold",
+        "age",
+        "sex",
+        "site",
+        "device",
+        "acquired_at",
+        "source_checksum",
+    )
 }
 SAMPLED_WINDOWS_PER_SHARD = 16
 _CHUNK_BYTES = 1 << 24
@@ -45,53 +63,65 @@ _CHUNK_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard as the manifest declares it: int16 [rows, channels, n_samples]."""
+    """A shard as the manifest declares it: int16 [rows, channels, n_samples] of signals or uint8 [rows, height, width]."""
 
     path: Path
-    rows: int
-    channels: tuple[str, ...]
-    n_samples: int
-    fs_hz: float
+    dtype: str
+    shape: tuple[int, int, int]
+    channels: tuple[str, ...] = ()
+    fs_hz: float = 0.0
 
-    def open(self) -> NDArray[np.int16]:
+    @property
+    def rows(self) -> int:
+        """Number of items."""
+        return self.shape[0]
+
+    def open(self) -> NDArray[Any]:
         """Memory-map the shard.
 
         Raises:
-            CheckError: it is missing, not a plain int16 array, or has another shape than declared.
+            CheckError: it is missing, not a plain array of its type, or has another shape than declared.
         """
         import numpy as np
 
         try:
-            array: NDArray[np.int16] = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            array: NDArray[Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise CheckError(f"{self.path} cannot be read as an array ({type(error).__name__}); materialise the store again") from error
-        declared = (self.rows, len(self.channels), self.n_samples)
-        if array.dtype != np.int16 or array.shape != declared or not array.flags.c_contiguous:
-            raise CheckError(
-                f"{self.path} is {array.dtype} {array.shape}, the manifest declares int16 {declared} in C order; materialise the store again"
-            )
+        if array.dtype != self.dtype or array.shape != self.shape or not array.flags.c_contiguous:
+            declared = f"{self.dtype} {self.shape} in C order"
+            raise CheckError(f"{self.path} is {array.dtype} {array.shape}, the manifest declares {declared}; materialise the store again")
         return array
 
 
 def shards_of(c: CheckContext) -> list[Shard]:
-    """The shards that a store's manifest declares."""
-    return [
-        Shard(c.output.folder / s["file"], s["rows"], tuple(s["channels"]), s["n_samples"], s["fs_hz"]) for s in c.output.facts["shards"]
-    ]
+    """The shards that a store's manifest declares; lab tables have none."""
+    found = []
+    for s in c.output.facts.get("shards", []):
+        path = c.output.folder / s["file"]
+        if c.output.facts["kind"] == "image_store":
+            found.append(Shard(path, "uint8", (s["rows"], s["height"], s["width"])))
+        else:
+            found.append(Shard(path, "int16", (s["rows"], len(s["channels"]), s["n_samples"]), tuple(s["channels"]), s["fs_hz"]))
+    return found
 
 
 def check_index(c: CheckContext) -> str:
     """Index, shards and manifest of a store agree with each other, with the dataset's declaration and with its records."""
+    if c.output.facts["kind"] == "labs":
+        return check_lab_tables(c)
     shards = shards_of(c)
-    _check_declaration(c, shards)
+    images = c.output.facts["kind"] == "image_store"
+    if not images:
+        _check_declaration(c, shards)
     table, records = read_table(c.output.path(c.output.facts["index"])), c.records()
     frames = c.validate(
         TableRules(
             "index.arrow",
             table,
-            INDEX_COLUMNS,
+            IMAGE_COLUMNS if images else INDEX_COLUMNS,
             "record_id",
-            lambda: index_suite(c.dataset, len(c.output.facts["channels"])),
+            lambda: image_index_suite(c.dataset) if images else index_suite(c.dataset, len(c.output.facts["channels"])),
             lambda frame: _derive(frame, shards, records),
         )
     )
@@ -135,11 +165,12 @@ def _check_declaration(c: CheckContext, shards: list[Shard]) -> None:
 def _derive(frame: pd.DataFrame, shards: list[Shard], records: pd.DataFrame) -> None:
     import numpy as np
 
-    rows, lengths = np.array([s.rows for s in shards] or [0]), np.array([s.n_samples for s in shards] or [0])
+    rows, lengths = np.array([s.rows for s in shards] or [0]), np.array([s.shape[2] for s in shards] or [0])
     known = frame["shard"].between(0, len(shards) - 1)
     shard = frame["shard"].where(known, 0).to_numpy(np.int64)
     frame["row_in_shard"] = known & (frame["row"] >= 0) & (frame["row"] < rows[shard])
-    frame["length_of_shard"] = known & (frame["n_samples"] == lengths[shard])
+    if "n_samples" in frame:
+        frame["length_of_shard"] = known & (frame["n_samples"] > 0) & (frame["n_samples"] <= lengths[shard])
     frame["known_record"] = frame["record_id"].isin(records.index)
     frame["same_fold_as_record"] = same_fold(frame, records)
 
@@ -150,7 +181,7 @@ def same_fold(frame: pd.DataFrame, records: pd.DataFrame) -> Any:
     return (fold == frame["fold"]) | fold.isna()
 
 
-def _check_sample(c: CheckContext, shard: Shard, number: int, array: NDArray[np.int16], index: pd.DataFrame) -> None:
+def _check_sample(c: CheckContext, shard: Shard, number: int, array: NDArray[Any], index: pd.DataFrame) -> None:
     """Look at evenly spaced windows: most of them being constant in every lead is a shard that was not written."""
     import numpy as np
 
@@ -168,15 +199,20 @@ def _check_sample(c: CheckContext, shard: Shard, number: int, array: NDArray[np.
 
 def check_quarantine(c: CheckContext) -> str:
     """Few records are in quarantine, each with a reason, and every record is stored, quarantined or known to be absent."""
-    bad = read_table(c.output.path("quarantine.parquet")).select(["record_id", "reason"]).to_pandas()
-    index = read_table(c.output.path(c.output.facts["index"])).select(["record_id"]).to_pandas()
+    if c.output.facts["kind"] == "labs":
+        return "lab results without a number are kept as such; none is left out"
+    bad = read_table(c.output.path("quarantine.parquet")).select(["record_id", "start", "reason"]).to_pandas()
+    table = read_table(c.output.path(c.output.facts["index"]))
+    index = table.select([name for name in ("record_id", "start") if name in table.column_names]).to_pandas()
+    twice = bad.merge(index, how="inner")["record_id"]
     absent = set(read_table(c.output.path("absent.parquet"))["record_id"].to_pylist())
     present = set(c.records().index) - absent
-    stored, quarantined = set(index["record_id"]), set(bad["record_id"])
+    stored = set(index["record_id"])
+    quarantined, parts = set(bad["record_id"]) - stored, set(bad["record_id"]) & stored
     nameless = bad[bad["reason"].isna() | (bad["reason"] == "")]["record_id"]
     for problem, records in (
         ("quarantined records without a reason", set(nameless)),
-        ("records that are stored and in quarantine at once", stored & quarantined),
+        ("windows that are stored and in quarantine at once", set(twice)),
         ("records that are absent, yet stored or in quarantine", absent & (stored | quarantined)),
         ("records that are neither stored nor in quarantine nor absent", present - stored - quarantined),
     ):
@@ -186,6 +222,7 @@ def check_quarantine(c: CheckContext) -> str:
     reasons = {str(k): sorted(map(str, set(v))) for k, v in bad.groupby("reason")["record_id"]}
     c.findings.facts |= {
         "n_quarantined": len(quarantined),
+        "n_partly_quarantined": len(parts),
         "n_present": len(present),
         "n_absent": len(absent),
         "share": share,
@@ -200,12 +237,13 @@ def check_quarantine(c: CheckContext) -> str:
 
 
 def check_duplicates(c: CheckContext) -> str:
-    """No waveform is stored for two patients, or in two of train, validation and test."""
+    """No waveform or image is stored for two patients, or in two of train, validation and test."""
     import pandas as pd
 
-    index = (
-        read_table(c.output.path(c.output.facts["index"])).select(["record_id", "patient_id", "fold", "start", "shard", "row"]).to_pandas()
-    )
+    if c.output.facts["kind"] == "labs":
+        return "lab results are numbers that many patients share; duplicates are not looked for"
+    columns = ["record_id", "patient_id", "fold", "shard", "row"]
+    index = read_table(c.output.path(c.output.facts["index"])).select(columns).to_pandas()
     hashes = pd.concat(
         [pd.DataFrame({"shard": n, "row": range(s.rows), "hash": list(window_hashes(s.open()))}) for n, s in enumerate(shards_of(c))] or
         [pd.DataFrame({"shard": [], "row": [], "hash": []})]
@@ -234,7 +272,7 @@ def check_duplicates(c: CheckContext) -> str:
     return f"{len(frame)} windows, no waveform shared between patients or parts"
 
 
-def window_hashes(array: NDArray[np.int16]) -> Iterator[bytes]:
+def window_hashes(array: NDArray[Any]) -> Iterator[bytes]:
     """Hash of every window's samples, shape included, reading a few megabytes at a time."""
     import hashlib
 

@@ -27,7 +27,15 @@ def check_labels(c: CheckContext) -> str:
         frame["known_record"] = frame["record_id"].isin(records.index)
         frame["n_positive"] = (frame[classes] == 1).sum(axis=1)
 
-    rules = TableRules("labels.parquet", table, columns, "record_id", lambda: labels_suite(classes), derive, exact=True)
+    rules = TableRules(
+        "labels.parquet",
+        table,
+        columns,
+        "record_id",
+        lambda: labels_suite(classes, bool(c.output.facts.get("may_be_empty"))),
+        derive,
+        exact=True,
+    )
     frame = c.validate(rules).get("labels.parquet")
     if frame is not None:
         _note_missing_positives(c, frame, records, classes)

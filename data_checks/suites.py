@@ -71,35 +71,66 @@ def index_suite(dataset: type[Dataset], n_channels: int) -> list[Any]:
     masks = (1 << n_channels) - 1
     return [
         *_some_rows("window"),
+        *_place_suite(dataset),
+        gxe.ExpectCompoundColumnsToBeUnique(column_list=["record_id", "start"], description="record and start time tell windows apart"),
+        _between("start", 0, None, "a start time is not negative"),
+        _true("length_of_shard", "n_samples is at least 1 and at most that of the window's shard"),
+        _filled("missing_fraction", "missing_fraction is known"),
+        _between("missing_fraction", 0, 1, "missing_fraction lies between 0 and 1"),
+        *(_between(name, 0, masks, f"{name} is a bit mask of {n_channels} leads") for name in ("absent", "flat", "saturated", "noisy")),
+    ]
+
+
+def image_index_suite(dataset: type[Dataset]) -> list[Any]:
+    """index.arrow of an image store. Derived: known_record, same_fold_as_record, row_in_shard."""
+    return [*_some_rows("image"), *_place_suite(dataset), *_identifier("record_id", "record id")]
+
+
+def lab_suites() -> tuple[list[Any], list[Any]]:
+    """labs.parquet, encounters.parquet. Derived: known_patient, is_time."""
+    return (
+        [
+            *_some_rows("lab result"),
+            _matches("item_id", FILLED, "every result names its item"),
+            _true("known_patient", "the patient is one of the raw stage's"),
+            _true("is_time", "charted_at is an ISO 8601 time or empty"),
+        ],
+        [
+            *_some_rows("hospital stay"),
+            *_identifier("encounter_id", "encounter id"),
+            _true("known_patient", "the patient is one of the raw stage's"),
+            _true("is_time", "admitted_at is an ISO 8601 time or empty"),
+        ],
+    )
+
+
+def _place_suite(dataset: type[Dataset]) -> list[Any]:
+    """Where an item lies and whose it is."""
+    gxe = _gx()
+    return [
         _one_of("dataset", [dataset.name], f"dataset is {dataset.name}"),
         _filled("record_id", "every window has a record"),
         _filled("patient_id", "every window has a patient"),
         _matches("patient_id", FILLED, "a patient id is not blank"),
-        gxe.ExpectCompoundColumnsToBeUnique(column_list=["record_id", "start"], description="record and start time tell windows apart"),
         gxe.ExpectCompoundColumnsToBeUnique(column_list=["shard", "row"], description="every window has a shard row of its own"),
-        _between("start", 0, None, "a start time is not negative"),
         _true("row_in_shard", "shard and row lie within the shards of the manifest"),
-        _true("length_of_shard", "n_samples is that of the window's shard"),
         _true("known_record", "the record is one of the raw stage's"),
         _true("same_fold_as_record", "the fold is the record's own"),
         _fold(dataset),
         _age(),
         _one_of("sex", SEXES, f"sex is one of {', '.join(SEXES)}"),
-        _filled("missing_fraction", "missing_fraction is known"),
-        _between("missing_fraction", 0, 1, "missing_fraction lies between 0 and 1"),
-        *(_between(name, 0, masks, f"{name} is a bit mask of {n_channels} leads") for name in ("flat", "saturated", "noisy")),
         _matches("source_checksum", XXH3, "a source checksum is 32 hexadecimal digits"),
     ]
 
 
-def labels_suite(classes: Sequence[str]) -> list[Any]:
-    """labels.parquet. Derived: known_record, n_positive."""
+def labels_suite(classes: Sequence[str], may_be_empty: bool) -> list[Any]:
+    """labels.parquet; `may_be_empty` as in `assets.dataset.Task`. Derived: known_record, n_positive."""
     return [
         *_some_rows("labelled record"),
         *_identifier("record_id", "record id"),
         _true("known_record", "the record is one of the raw stage's"),
         *(_one_of(c, [0, 1], f"{c} is 0 or 1") for c in classes),
-        _between("n_positive", 1, None, "every record has at least one positive label"),
+        *([] if may_be_empty else [_between("n_positive", 1, None, "every record has at least one positive label")]),
     ]
 
 

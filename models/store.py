@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from models.errors import StoreError
 
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = (1, 2)
+"""Versions that are read as they are: 2 added columns and renamed the source checksum, neither of which is needed here."""
+
 MANIFEST_VERSION = 1
 REQUIRED_COLUMNS = ("dataset", "record_id", "patient_id", "start", "row", "shard", "fold", "n_samples")
 
@@ -70,29 +72,26 @@ class Store:
     def __len__(self) -> int:
         return int(self.index.num_rows)
 
-    def signals(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def signals(self, rows: NDArray[np.int64], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Windows in physical units (microvolts for ECG).
 
         Args:
             rows: row numbers in any order, repeats allowed, shape (B,).
+            out: receives the result; memory that is used again is several times as fast as fresh memory.
 
         Returns:
             float32 array of shape (B, L, T).
 
         Raises:
-            StoreError: a row number is no integer or not in the store.
+            StoreError: a row number is no integer or not in the store, or `out` has another shape or type.
         """
-        rows = np.asarray(rows)
-        if rows.ndim != 1 or not (np.issubdtype(rows.dtype, np.integer) or rows.size == 0):
-            raise StoreError(f"{self.folder}: row numbers must be a list of integers, not {rows.dtype} of shape {rows.shape}")
-        rows = rows.astype(np.int64)
-        if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
-            raise StoreError(f"{self.folder}: rows {rows.min()} to {rows.max()} were asked for, the store has {len(self)}")
-        signal_BLT = np.empty((len(rows), len(self.channels), self.n_samples), np.float32)
-        shard_B, place_B = self._shard_N[rows], self._row_N[rows]
-        for shard in np.unique(shard_B):
-            here = np.flatnonzero(shard_B == shard)
-            signal_BLT[here] = self._shards[shard][place_B[here]]
+        rows = check_rows(self.folder, rows, len(self))
+        shape = (len(rows), len(self.channels), self.n_samples)
+        if out is not None and (out.shape != shape or out.dtype != np.float32):
+            raise StoreError(f"{self.folder}: out must be float32 of shape {shape}, not {out.dtype} of shape {out.shape}")
+        signal_BLT = np.empty(shape, np.float32) if out is None else out
+        for i, (shard, place) in enumerate(zip(self._shard_N[rows].tolist(), self._row_N[rows].tolist(), strict=True)):
+            np.copyto(signal_BLT[i], self._shards[shard][place])
         if (self._scale_L1 != 1).any():
             signal_BLT *= self._scale_L1
         return signal_BLT
@@ -107,13 +106,28 @@ class Store:
         return ids
 
 
+def check_rows(folder: Path, rows: NDArray[np.int64], n_rows: int) -> NDArray[np.int64]:
+    """Row numbers as int64.
+
+    Raises:
+        StoreError: a row number is no integer or not in the store.
+    """
+    rows = np.asarray(rows)
+    if rows.ndim != 1 or not (np.issubdtype(rows.dtype, np.integer) or rows.size == 0):
+        raise StoreError(f"{folder}: row numbers must be a list of integers, not {rows.dtype} of shape {rows.shape}")
+    rows = rows.astype(np.int64)
+    if rows.size and (rows.min() < 0 or rows.max() >= n_rows):
+        raise StoreError(f"{folder}: rows {rows.min()} to {rows.max()} were asked for, the store has {n_rows}")
+    return rows
+
+
 def open_store(folder: Path) -> Store:
     """Open a published store and hold what it says about itself against its files (sizes, shapes and counts; not hashes).
 
     Raises:
         StoreError: a file is missing, torn, or does not hold what manifest and index say; or the format is another version.
     """
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder, "store", FORMAT_VERSIONS)
     facts: dict[str, Any] = manifest["facts"]
     try:
         sizes = {f["path"]: f["bytes"] for f in manifest["files"]}
@@ -127,13 +141,17 @@ def open_store(folder: Path) -> Store:
     names = tuple(c.name for c in channels)
     if any(s[2] != names for s in shards) or len({s[3] for s in shards}) > 1:
         raise StoreError(f"{folder}: shards differ in channels or length; this reader takes stores of one kind of window")
-    arrays = [_map_shard(folder, file, sizes, (rows, len(channels), n_samples)) for file, rows, _, n_samples in shards]
-    index = _read_index(folder / index_name, sizes.get(index_name))
-    _check_index(folder / index_name, index, [s[1] for s in shards])
+    arrays = [map_shard(folder, file, sizes, "<i2", (rows, len(channels), n_samples)) for file, rows, _, n_samples in shards]
+    index = read_index(folder / index_name, sizes.get(index_name), REQUIRED_COLUMNS, [s[1] for s in shards])
     return Store(folder, facts, index, channels, arrays)
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path, kind: str, versions: tuple[int, ...]) -> dict[str, Any]:
+    """The manifest of a published output of a kind, in a format version that can be read.
+
+    Raises:
+        StoreError: it is missing, cannot be read, or describes something else.
+    """
     path = folder / "manifest.json"
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -142,15 +160,20 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read ({error}); make the store again") from error
     facts = manifest.get("facts") if isinstance(manifest, dict) else None
-    if not isinstance(facts, dict) or facts.get("kind") != "store":
-        raise StoreError(f"{path} describes something else than a store; give the folder of a cleaned output")
-    for found, known in ((manifest.get("format_version"), MANIFEST_VERSION), (facts.get("format_version"), FORMAT_VERSION)):
-        if found != known:
-            raise StoreError(f"{path} has format version {found}, this code reads {known}; make the store again or update Einthoven")
+    if not isinstance(facts, dict) or facts.get("kind") != kind:
+        raise StoreError(f"{path} describes something else than a {kind.replace('_', ' ')}; give the folder of a cleaned output")
+    for found, known in ((manifest.get("format_version"), (MANIFEST_VERSION,)), (facts.get("format_version"), versions)):
+        if found not in known:
+            raise StoreError(f"{path} has format version {found}, this code reads {max(known)}; make the store again or update Einthoven")
     return manifest
 
 
-def _map_shard(folder: Path, file: str, sizes: dict[str, int], shape: tuple[int, int, int]) -> NDArray[np.int16]:
+def map_shard(folder: Path, file: str, sizes: dict[str, int], dtype: str, shape: tuple[int, int, int]) -> NDArray[Any]:
+    """A shard, memory-mapped.
+
+    Raises:
+        StoreError: it is missing, torn, or of another type or shape.
+    """
     path = folder / file
     if Path(file).name != file:
         raise StoreError(f"{folder / 'manifest.json'} names the shard {file!r}, which is no file of its folder; make the store again")
@@ -159,9 +182,9 @@ def _map_shard(folder: Path, file: str, sizes: dict[str, int], shape: tuple[int,
         shard = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} is no readable shard ({error}); make the store again") from error
-    if shard.dtype != np.dtype("<i2") or shard.shape != shape:
+    if shard.dtype != np.dtype(dtype) or shard.shape != shape:
         raise StoreError(
-            f"{path} holds {shard.dtype} of shape {shard.shape}, its manifest says int16 of shape {shape}; make the store again"
+            f"{path} holds {shard.dtype} of shape {shard.shape}, its manifest says {np.dtype(dtype)} of shape {shape}; make the store again"
         )
     return np.asarray(shard)
 
@@ -177,17 +200,24 @@ def _check_size(path: Path, expected: int | None) -> None:
         raise StoreError(f"{path} has {found} bytes, its manifest says {expected}; restore it with `dvc pull` or make the store again")
 
 
-def _read_index(path: Path, expected: int | None) -> pa.Table:
+def read_index(path: Path, expected: int | None, columns: tuple[str, ...], shard_rows: list[int]) -> pa.Table:
+    """An index, memory-mapped.
+
+    Raises:
+        StoreError: it is missing, torn, lacks a column, or does not fit the shards.
+    """
     _check_size(path, expected)
     try:
         with pa.memory_map(str(path)) as source:
-            return pa.ipc.open_file(source).read_all()
+            index = pa.ipc.open_file(source).read_all()
     except (OSError, pa.ArrowInvalid) as error:
         raise StoreError(f"{path} is no readable index ({error}); make the store again") from error
+    _check_index(path, index, columns, shard_rows)
+    return index
 
 
-def _check_index(path: Path, index: pa.Table, shard_rows: list[int]) -> None:
-    if lacking := [c for c in REQUIRED_COLUMNS if c not in index.column_names]:
+def _check_index(path: Path, index: pa.Table, columns: tuple[str, ...], shard_rows: list[int]) -> None:
+    if lacking := [c for c in columns if c not in index.column_names]:
         raise StoreError(f"{path} has no column {', '.join(lacking)}; make the store again")
     if index.num_rows != sum(shard_rows):
         raise StoreError(f"{path} lists {index.num_rows} windows, the shards hold {sum(shard_rows)}; make the store again")

@@ -28,7 +28,9 @@ from orchestration.jobs import JOBS
 def _assets() -> list[dg.AssetsDefinition]:
     found = [prompts_asset(), leaderboard_asset()]
     for dataset in map(get_dataset, list_datasets()):
-        found += [raw_asset(dataset), cleaned_asset(dataset), labels_asset(dataset)]
+        found += [raw_asset(dataset), cleaned_asset(dataset)]
+        if dataset.task_names:
+            found.append(labels_asset(dataset))
         if dataset.has_reports:
             found.append(reports_asset(dataset))
     for method in list_methods():

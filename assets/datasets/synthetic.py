@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from assets.access import Access
-from assets.dataset import Dataset, DatasetError, Source, Task
+from assets.dataset import RECORD_COLUMNS, Dataset, DatasetError, Source, Task
 from assets.record import Record, RecordError
 from assets.scp import STATEMENTS, Statement, class_names, label_table, task_classes
+from assets.splits import patient
 from assets.text.phrases import write_report
 from models.errors import ConfigurationError
 from models.types import LEADS
@@ -116,7 +117,9 @@ class Synthetic(Dataset):
     def records(self) -> pd.DataFrame:
         """One row a record, in the order of records.csv."""
         table = self._table()
-        return table[["record_id", "patient_id", "fold", "age", "sex", "site", "device", "acquired_at"]]
+        records = table[list(RECORD_COLUMNS)].copy()
+        records["patient_id"] = [patient(self.name, published) for published in table["patient_id"]]
+        return records
 
     def read(self, record_id: str, fs_hz: float | None = None) -> Record:
         """Read a recording; there is one rate, 100 Hz, whatever `fs_hz` asks for."""

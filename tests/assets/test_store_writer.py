@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -16,9 +18,9 @@ from assets.dataset import Channel, DatasetError
 from assets.datasets.ptb_xl import PTBXL
 from assets.outputs import Built, Key, Output, Workspace
 from assets.readers.wfdb_write import write_record
-from assets.record import Record, RecordError
+from assets.record import Record
 from assets.signals.resample import resample
-from assets.store import build_store, cut_windows
+from assets.store import build_store
 from models.recipes import Recipe
 from models.registry import get_recipe
 from models.store import Store, open_store
@@ -208,7 +210,7 @@ def test_a_bad_record_is_quarantined_with_its_reason_and_stops_nothing(
     assert store.record_ids() == [str(i) for i in range(2, 201)]
     assert store.index["fold"].to_pylist() == damaged.records()["fold"].tolist()[1:]
     table = pd.read_parquet(output.path("quarantine.parquet")).iloc[0]
-    assert str(damaged.folder) not in " ".join(table)
+    assert str(damaged.folder) not in " ".join(map(str, table))
     assert table["patient_id"] == damaged.records()["patient_id"][0]
 
 
@@ -283,14 +285,89 @@ def test_resampling_keeps_length_and_waveform() -> None:
     np.testing.assert_allclose(down[:, 20:-20], signal[:, ::5][:, 20:-20], atol=12)
     up = resample(down, 100, 500)
     np.testing.assert_allclose(up[:, 200:-200], signal[:, 200:-200], atol=25)
-    windows, remainder = cut_windows(make_record(noise(10.25, 400), 400), PTBXL.channels(), NATIVE, 100, 10.0)
-    assert windows[0].signal_LT.shape == (12, 1000)
-    assert (len(windows), remainder) == (1, True)
 
 
-def test_too_short_names_both_lengths() -> None:
-    with pytest.raises(RecordError, match=r"lasts 7 s, a window of this store 10 s"):
-        cut_windows(make_record(noise(7)), PTBXL.channels(), NATIVE, 100, 10.0)
+class Made(PTBXL):
+    """Recordings that a test makes, one or several pieces each."""
+
+    recordings: ClassVar[dict[str, list[Record]]] = {}
+
+    def records(self) -> pd.DataFrame:
+        return super().records().iloc[: len(self.recordings)].assign(record_id=list(self.recordings))
+
+    def pieces(self, record_id: str, fs_hz: float | None = None) -> Iterator[Record]:
+        yield from self.recordings[record_id]
+
+
+def made(source: Path, **recordings: Record | list[Record]) -> Made:
+    pieces = {name: r if isinstance(r, list) else [r] for name, r in recordings.items()}
+    return type("Made", (Made,), {"recordings": pieces})(source)
+
+
+def test_another_rate_and_a_rest(source: Path, tmp_path: Path) -> None:
+    output = publish(made(source, a=make_record(noise(10.25, 400), 400)), tmp_path)
+    assert open_store(output.folder).signals(np.array([0])).shape == (1, 12, 1000)
+    assert (output.rows, output.facts["n_remainders"]) == (1, 1)
+
+
+def test_too_short_names_both_lengths(source: Path, tmp_path: Path) -> None:
+    output = publish(made(source, a=make_record(noise(7)), b=make_record(noise(10))), tmp_path)
+    assert quarantine(output) == {"a": "too_short"}
+    assert "lasts 7 s, a window of this store 10 s" in pd.read_parquet(output.path("quarantine.parquet"))["explanation"][0]
+
+
+def test_a_recipe_may_pad_what_is_short_and_choose_its_window(source: Path, tmp_path: Path) -> None:
+    short, long = noise(7), noise(33)
+    recipe = Recipe("padded", window_s=16.0, short="pad")
+    store = open_store(publish(made(source, a=make_record(short), b=make_record(long)), tmp_path, recipe).folder)
+    assert store.record_ids() == ["a", "b", "b"]
+    assert store.index["n_samples"].to_pylist() == [700, 1600, 1600]
+    signals = store.signals(np.arange(3))
+    np.testing.assert_array_equal(signals[0, :, :700], np.rint(short).astype(np.float32))
+    assert not signals[0, :, 700:].any()
+    np.testing.assert_array_equal(signals[2], np.rint(long[:, 1600:3200]).astype(np.float32))
+
+
+def test_channels_that_a_dataset_does_not_require_are_zeros_and_flagged(source: Path, tmp_path: Path) -> None:
+    dead = noise(10)
+    dead[7] = np.nan
+    dataset = made(
+        source, a=make_record(noise(10)[:11], leads=LEADS[:11]), b=make_record(dead), c=make_record(noise(10)[1:], leads=LEADS[1:])
+    )
+    type(dataset).required_channels = ("I",)
+    output = publish(dataset, tmp_path)
+    store = open_store(output.folder)
+    assert quarantine(output) == {"c": "missing_leads"}
+    assert store.index["absent"].to_pylist() == [1 << 11, 1 << 7]
+    signals = store.signals(np.arange(2))
+    assert not signals[0, 11].any() and not signals[1, 7].any() and signals[1, 11].any()
+    everything = publish(dataset, tmp_path / "zero", Recipe("zero", absent="zero"))
+    assert open_store(everything.folder).index["absent"].to_pylist() == [1 << 11, 1 << 7, 1]
+
+
+def test_a_recording_in_pieces_loses_only_what_is_bad(source: Path, tmp_path: Path) -> None:
+    def piece(start_s: float, signal: np.ndarray, fs_hz: float = 100.0) -> Record:
+        return dataclasses.replace(make_record(signal, fs_hz), start_s=start_s)
+
+    loud = noise(30)
+    loud[3, 1500] = 40_000
+    still = noise(20)
+    still[:, 1000:] = 5
+    pieces = [
+        piece(0, loud),
+        piece(100, noise(3)),
+        piece(200, np.zeros((12, 2000))),
+        piece(300, still),
+        piece(400, noise(25, 200.0), 200.0),
+    ]
+    output = publish(made(source, a=pieces, b=make_record(np.zeros((12, 1000)))), tmp_path)
+    store = open_store(output.folder)
+    assert list(zip(store.record_ids(), store.index["start"].to_pylist(), strict=True)) == [("a", s) for s in (0, 20, 300, 400, 410)]
+    table = pd.read_parquet(output.path("quarantine.parquet")).sort_values(["record_id", "start"])
+    assert table[["record_id", "start", "reason"]].to_numpy().tolist() == [
+        ["a", 10.0, "amplitude"], ["a", 100.0, "too_short"], ["a", 200.0, "constant"], ["a", 310.0, "constant"], ["b", 0.0, "constant"],
+    ]  # fmt: skip
+    assert (output.facts["n_quarantined"], output.facts["n_partly_quarantined"]) == (1, 1)
 
 
 def test_progress_ends_with_all_records(source: Path, tmp_path: Path) -> None:

@@ -121,12 +121,12 @@ class World:
             number = np.arange(n)
             table = index(
                 stored.assign(
-                    dataset=self.dataset.name, start=0.0, row=number % 20, shard=(number // 20).astype(np.int32), n_samples=N_SAMPLES,
+                    dataset=self.dataset.name, start=0.0, row=number % 20, shard=(number // 20).astype(np.int32), n_samples=N_SAMPLES, absent=np.int32(0),
                     missing_fraction=np.float32(0), flat=np.int32(0), saturated=np.int32(0), noisy=np.int32(0), limb_swap=False, source_checksum="ab" * 16,
                 )
             )  # fmt: skip
             bad = pd.DataFrame(
-                {"record_id": ["r39"], "patient_id": ["p19"], "reason": ["checksum"], "explanation": ["differs"], "path": ["r39.hea"]}
+                {"record_id": ["r39"], "patient_id": ["p19"], "start": [0.0], "reason": ["checksum"], "explanation": ["differs"], "path": ["r39.hea"]}
             )
             pd.DataFrame({"record_id": pd.Series(absent, dtype="str")}).to_parquet(folder / "absent.parquet", index=False)
             quarantine(bad).to_parquet(folder / "quarantine.parquet", index=False)

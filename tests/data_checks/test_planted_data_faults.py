@@ -81,7 +81,7 @@ def test_patient_in_two_parts_is_named_with_records(world: Any, edit: Any) -> No
 def test_index_names_windows_at_fault(world: Any, edit: Any) -> None:
     world.raw()
     index = edit(
-        dataset={0: "other"}, record_id={1: "r02", 3: "stranger"}, start={4: -1.0}, row={5: 20}, shard={6: 2}, n_samples={7: 49}, fold={8: 4},
+        dataset={0: "other"}, record_id={1: "r02", 3: "stranger"}, start={4: -1.0}, row={5: 20}, shard={6: 2}, n_samples={7: 51}, fold={8: 4},
         sex={9: "m"}, missing_fraction={10: 1.5}, flat={12: 4096}, noisy={13: -1}, source_checksum={14: "xyz"}, age={15: 200.0}, patient_id={16: ""},
     )  # fmt: skip
     verdict = world.judge(world.cleaned(index), "index")
@@ -92,7 +92,7 @@ def test_index_names_windows_at_fault(world: Any, edit: Any) -> None:
         ("the record is one of the raw stage's", "stranger"),
         ("start time is not negative", "r04"),
         ("within the shards of the manifest", "r05"),
-        ("n_samples is that of the window's shard", "r06, r07"),
+        ("n_samples is at least 1 and at most", "r06, r07"),
         ("the fold is the record's own", "r08"),
         ("sex is one of", "r09"),
         ("missing_fraction lies between", "r10"),
@@ -162,7 +162,7 @@ def test_quarantine_says_how_many_why_and_which(world: Any) -> None:
 
     def many(bad: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(
-            {"record_id": ["r37", "r38", "r39"], "patient_id": "p", "reason": ["gain", "sum", "sum"], "explanation": "", "path": ""}
+            {"record_id": ["r37", "r38", "r39"], "patient_id": "p", "start": 0.0, "reason": ["gain", "sum", "sum"], "explanation": "", "path": ""}
         )
 
     verdict = world.judge(world.cleaned(index=lambda f: f.iloc[:-2], quarantine=many), "quarantine")
@@ -175,7 +175,7 @@ def test_quarantine_finds_records_lost_stored_twice_or_without_reason(world: Any
     lost = world.judge(world.cleaned(index=lambda f: f.iloc[1:]), "quarantine")
     assert_found(lost, ("neither stored nor in quarantine nor absent", "r00"))
     both = world.judge(world.cleaned(quarantine=lambda f: f.assign(record_id="r05", reason="")), "quarantine")
-    assert_found(both, ("without a reason", "r05"), ("stored and in quarantine at once", "r05"), ("neither stored", "r39"))
+    assert_found(both, ("without a reason", "r05"), ("windows that are stored and in quarantine at once", "r05"), ("neither stored", "r39"))
 
 
 def test_absent_records_are_neither_lost_nor_counted_as_present(world: Any) -> None:
