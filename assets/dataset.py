@@ -195,6 +195,12 @@ class Dataset(ABC):
         flags = ((Modality.TEXT, cls.has_reports), (Modality.IMAGE, cls.has_images), (Modality.LABS, cls.has_labs))
         return frozenset(found | {m for m, there in flags if there})
 
+    @classmethod
+    def part(cls, fold: int) -> str:
+        """Which of train, validation and test a fold belongs to; "no part" for folds that the split does not name."""
+        parts = {"train": cls.split.train, "validation": cls.split.validation, "test": cls.split.test}
+        return next((name for name, folds in parts.items() if fold in folds), "no part")
+
     def prepare(self) -> None:  # noqa: B027 - most datasets have nothing to do here
         """Make the folder, for datasets that are simulated rather than downloaded. Downloads are never touched."""
 

@@ -10,6 +10,8 @@
       medcpt: {path: /models/MedCPT-Query-Encoder, licence: public domain, access: open}
     prompts:                     # further prompt sets (JSON: class code -> prompt), evaluated as rows of their own
       merl_published: {path: /papers/merl/CKEPE_prompt.json, licence: MIT, access: open}
+    accepted_identifiers:        # kinds of identifiers that a dataset may hold: name, birth_date, record_number, ...
+      our_hospital: [record_number]
     destinations:                # strictest class of data that each may receive when it is not on this machine
       mlflow: open
       dvc: open
@@ -32,6 +34,7 @@ from urllib.parse import urlparse
 import yaml
 
 from assets.access import Access
+from assets.privacy import SEVERE
 from models.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -61,6 +64,7 @@ class Settings:
     weights: Mapping[str, Supplied] = field(default_factory=dict)
     prompts: Mapping[str, Supplied] = field(default_factory=dict)
     destinations: Mapping[str, Access] = field(default_factory=dict)
+    accepted_identifiers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def tracking_uri(self) -> str:
@@ -115,7 +119,7 @@ def load() -> Settings:
 def _parse(home: Path, path: Path, raw: Any) -> Settings:
     if not isinstance(raw, dict):
         raise ConfigurationError(f"{path} must hold a mapping of settings")
-    known = {"datasets", "mlflow_tracking_uri", "key_prefix", "weights", "prompts", "destinations"}
+    known = {"datasets", "mlflow_tracking_uri", "key_prefix", "weights", "prompts", "destinations", "accepted_identifiers"}
     if unknown := sorted(set(raw) - known):
         raise ConfigurationError(f"{path}: unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     destinations = raw.get("destinations") or {}
@@ -134,7 +138,17 @@ def _parse(home: Path, path: Path, raw: Any) -> Settings:
         weights={k: _supplied(path, f"weights.{k}", v) for k, v in (raw.get("weights") or {}).items()},
         prompts={k: _supplied(path, f"prompts.{k}", v) for k, v in (raw.get("prompts") or {}).items()},
         destinations=limits,
+        accepted_identifiers=_accepted(path, raw.get("accepted_identifiers") or {}),
     )
+
+
+def _accepted(settings_file: Path, raw: Any) -> dict[str, tuple[str, ...]]:
+    if not isinstance(raw, dict):
+        raise ConfigurationError(f"{settings_file}: accepted_identifiers must map datasets to lists of kinds")
+    found = {str(name): tuple([kinds] if isinstance(kinds, str) else kinds) for name, kinds in raw.items()}
+    if unknown := sorted({kind for kinds in found.values() for kind in kinds} - set(SEVERE)):
+        raise ConfigurationError(f"{settings_file}: accepted_identifiers: unknown kinds {', '.join(unknown)}; kinds are {', '.join(SEVERE)}")
+    return found
 
 
 def _supplied(settings_file: Path, entry: str, raw: Any) -> Supplied:

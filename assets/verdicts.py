@@ -16,10 +16,10 @@ from assets.outputs import Key, Output, Workspace, write_atomic
 from models.errors import EinthovenError
 
 BLOCKING: Mapping[str, tuple[str, ...]] = {
-    "raw": ("manifest", "patient_leakage"),
+    "raw": ("manifest", "patient_leakage", "privacy"),
     "cleaned": ("index", "quarantine", "duplicates"),
     "labels": ("labels",),
-    "reports": ("reports",),
+    "reports": ("reports", "privacy"),
     "prompts": ("prompts",),
     "encoder": ("bundle",),
     "head": ("predictions",),

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from assets import verdicts
+from assets import settings, verdicts
 from assets.access import Access
 from assets.dataset import Dataset
 from assets.outputs import Output, Workspace, digest, locked
@@ -17,6 +17,7 @@ from data_checks.encoder import check_bundle
 from data_checks.evaluation import check_metrics
 from data_checks.head import check_predictions
 from data_checks.labels import check_labels
+from data_checks.privacy import check_headers, check_report_privacy
 from data_checks.prompts import check_prompts
 from data_checks.raw import check_manifest, check_patient_leakage
 from data_checks.reports import check_reports
@@ -44,10 +45,10 @@ class Check:
 
 
 CHECKS: Mapping[str, tuple[Check, ...]] = {
-    "raw": (Check("manifest", check_manifest), Check("patient_leakage", check_patient_leakage)),
+    "raw": (Check("manifest", check_manifest), Check("patient_leakage", check_patient_leakage), Check("privacy", check_headers)),
     "cleaned": (Check("index", check_index), Check("quarantine", check_quarantine), Check("duplicates", check_duplicates)),
     "labels": (Check("labels", check_labels),),
-    "reports": (Check("reports", check_reports),),
+    "reports": (Check("reports", check_reports), Check("privacy", check_report_privacy)),
     "prompts": (Check("prompts", check_prompts),),
     "encoder": (Check("bundle", check_bundle),),
     "head": (Check("predictions", check_predictions),),
@@ -117,4 +118,5 @@ def _declaration(dataset: type[Dataset] | None) -> list[object]:
         return []
     split = dataset.split
     folds = [list(split.train), list(split.validation), list(split.test)]
-    return [dataset.name, dataset.version, list(dataset.leads), list(dataset.task_names), folds, dataset.quarantine_limit]
+    accepted = list(settings.load().accepted_identifiers.get(dataset.name, ()))
+    return [dataset.name, dataset.version, list(dataset.leads), list(dataset.task_names), folds, dataset.quarantine_limit, accepted]

@@ -80,11 +80,7 @@ class CheckContext:
 
     def part(self, fold: int) -> str:
         """Which of train, validation and test a fold belongs to; "no part" for folds that the split does not name."""
-        split = self.dataset.split
-        for name, folds in (("train", split.train), ("validation", split.validation), ("test", split.test)):
-            if fold in folds:
-                return name
-        return "no part"
+        return self.dataset.part(fold)
 
     def origin(self, key: Key) -> Output:
         """The version of another output that this one was made from, else its current one.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from assets.dataset import get_dataset, list_datasets
+from assets.outputs import Key
 from data_checks.context import CheckContext, TableRules
 from data_checks.findings import NAMED_IN_DETAILS, name_rows
 from data_checks.suites import files_suite, records_suite
@@ -49,7 +51,7 @@ def check_manifest(c: CheckContext) -> str:
 
 
 def check_patient_leakage(c: CheckContext) -> str:
-    """No patient has records in two of train, validation and test."""
+    """No patient has records in two of train, validation and test; patients whom other datasets place elsewhere are told."""
     frame = read_table(c.output.path("records.parquet")).select(["record_id", "patient_id", "fold"]).to_pandas()
     frame["part"] = frame["fold"].map(c.part)
     parts = frame.groupby("patient_id")["part"].nunique()
@@ -63,7 +65,30 @@ def check_patient_leakage(c: CheckContext) -> str:
             named=True,
         )
         c.findings.facts["patients"] = told
+    _note_other_datasets(c, frame[["patient_id", "part"]].drop_duplicates())
     return f"{len(parts)} patients, each in one of train, validation and test"
+
+
+def _note_other_datasets(c: CheckContext, patients: pd.DataFrame) -> None:
+    """Say which datasets of the workspace hold the same people, and how many of them in another part."""
+    shared: dict[str, dict[str, int]] = {}
+    for name in list_datasets():
+        other = c.workspace.current(Key(("raw", name)))
+        if name == c.dataset.name or other is None:
+            continue
+        theirs = read_table(other.path("records.parquet")).select(["patient_id", "fold"]).to_pandas().drop_duplicates()
+        theirs["part_there"] = theirs["fold"].map(get_dataset(name).part)
+        both = patients.merge(theirs, on="patient_id")
+        if len(both):
+            apart = both[both["part"] != both["part_there"]]
+            shared[name] = {"patients": both["patient_id"].nunique(), "in_another_part": apart["patient_id"].nunique()}
+    c.findings.facts["also_in"] = shared
+    for name, counts in shared.items():
+        if counts["in_another_part"]:
+            c.findings.note(
+                f"warning: {counts['in_another_part']} of {counts['patients']} patients that {name} holds too are in another part there; "
+                f"a model trained on one must not be judged on the other"
+            )
 
 
 def _describe(patient: str, rows: pd.DataFrame) -> str:

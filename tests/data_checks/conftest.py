@@ -126,7 +126,14 @@ class World:
                 )
             )  # fmt: skip
             bad = pd.DataFrame(
-                {"record_id": ["r39"], "patient_id": ["p19"], "start": [0.0], "reason": ["checksum"], "explanation": ["differs"], "path": ["r39.hea"]}
+                {
+                    "record_id": ["r39"],
+                    "patient_id": ["p19"],
+                    "start": [0.0],
+                    "reason": ["checksum"],
+                    "explanation": ["differs"],
+                    "path": ["r39.hea"],
+                }
             )
             pd.DataFrame({"record_id": pd.Series(absent, dtype="str")}).to_parquet(folder / "absent.parquet", index=False)
             quarantine(bad).to_parquet(folder / "quarantine.parquet", index=False)

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from assets.outputs import Built, Key
+
 
 def assert_found(verdict: Any, *expected: tuple[str, str]) -> None:
     """Each (part of a problem, row) is said in one problem, and nothing else is."""
@@ -162,7 +164,14 @@ def test_quarantine_says_how_many_why_and_which(world: Any) -> None:
 
     def many(bad: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(
-            {"record_id": ["r37", "r38", "r39"], "patient_id": "p", "start": 0.0, "reason": ["gain", "sum", "sum"], "explanation": "", "path": ""}
+            {
+                "record_id": ["r37", "r38", "r39"],
+                "patient_id": "p",
+                "start": 0.0,
+                "reason": ["gain", "sum", "sum"],
+                "explanation": "",
+                "path": "",
+            }
         )
 
     verdict = world.judge(world.cleaned(index=lambda f: f.iloc[:-2], quarantine=many), "quarantine")
@@ -316,3 +325,22 @@ def test_prompt_sets(world: Any, sets: Any, said: str) -> None:
 def test_equal_prompts_are_noted(world: Any) -> None:
     verdict = world.judge(world.prompts(lambda s: s | {"mine": {"MI": "x", "CD": "x"}}), "prompts")
     assert verdict.passed and "'mine' says the same of several classes" in verdict.message
+
+
+def test_patients_whom_another_dataset_places_elsewhere_are_told(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from assets.dataset import get_dataset
+
+    other = type("Other", (world.dataset,), {"name": "other"})
+    monkeypatch.setattr("data_checks.raw.list_datasets", lambda: ["other", world.dataset.name])
+    monkeypatch.setattr("data_checks.raw.get_dataset", lambda name: other if name == "other" else get_dataset(name))
+    theirs = world.records().assign(fold=lambda f: f["fold"].where(f["patient_id"] != "p00", 10)).iloc[:6]
+
+    def build(folder: Path) -> Built:
+        theirs.to_parquet(folder / "records.parquet", index=False)
+        return Built(len(theirs), {})
+
+    world.publish(Key(("raw", "other")), build)
+    verdict = world.judge(world.raw(), "patient_leakage")
+    assert verdict.passed
+    assert "1 of 3 patients that other holds too are in another part there" in verdict.message
+    assert verdict.details["also_in"] == {"other": {"patients": 3, "in_another_part": 1}}

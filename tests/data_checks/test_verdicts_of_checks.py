@@ -102,7 +102,7 @@ def test_a_crash_is_a_failed_verdict_and_is_tried_again(world: Any, monkeypatch:
 def test_an_unreadable_table_is_a_typed_failure(world: Any) -> None:
     output = world.raw()
     output.path("records.parquet").write_bytes(b"torn")
-    for verdict in run_checks(world.workspace, output):
+    for verdict in (v for v in run_checks(world.workspace, output) if v.check != "privacy"):  # which reads files.parquet
         assert not verdict.passed and "records.parquet cannot be read as a table" in verdict.message and "crashed" not in verdict.details
 
 
