@@ -21,6 +21,7 @@ import numpy as np
 
 from assets.channels import ChannelLayout, refusal
 from assets.dataset import Dataset, DatasetError
+from assets.duplicates import SeenWaveforms, owner
 from assets.outputs import Built
 from assets.record import Record, RecordError
 from assets.shards import INDEX, RowTable, ShardWriter
@@ -132,13 +133,15 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Window:
-    """A window at the store's rate; `length` counts the samples that were recorded rather than padded."""
+    """A window at the store's rate; `length` counts the samples that were recorded rather than padded, and copies are looked
+    for among the `first` windows of parts."""
 
     part: _Part
     signal_LT: NDArray[np.float32]
     start_s: float
     length: int
     missing_fraction: float
+    first: bool = True
 
 
 class _Builder:
@@ -164,6 +167,7 @@ class _Builder:
         self._reasons: Counter[str] = Counter()
         self._refused: set[str] = set()
         self._partly: set[str] = set()
+        self._seen = SeenWaveforms()
         self._last_stored = ""
         self._n_remainders = 0
 
@@ -258,7 +262,7 @@ class _Builder:
             if part.missing_LT is not None:
                 first, last = round(k * self._window_s * part.fs_hz), round((k + 1) * self._window_s * part.fs_hz)
                 share = float(part.missing_LT[:, first:last].mean())
-            yield _Window(part, signal_LT[:, k * width : (k + 1) * width], part.start_s + k * self._window_s, width, share)
+            yield _Window(part, signal_LT[:, k * width : (k + 1) * width], part.start_s + k * self._window_s, width, share, first=k == 0)
         self._n_remainders += length % width != 0
 
     def _write(self, windows: list[_Window]) -> None:
@@ -269,13 +273,16 @@ class _Builder:
         scaled_BLT = signal_BLT if self._unscaled else signal_BLT / self._scale_L1
         over_BL = np.abs(scaled_BLT).max(axis=2) > LARGEST_COUNT
         counts_BLT = np.rint(np.clip(scaled_BLT, -LARGEST_COUNT, LARGEST_COUNT) if over_BL.any() else scaled_BLT).astype("<i2")
-        good_B = ~over_BL.any(axis=1) & ~_still(counts_BLT)
-        if not good_B.all():
-            for window, over_L, good in zip(windows, over_BL, good_B, strict=True):
-                if not good:
-                    self._refuse(window.part.row, self._fault(over_L), window.start_s)
-            windows = [window for window, good in zip(windows, good_B, strict=True) if good]
-            signal_BLT, counts_BLT = signal_BLT[good_B], counts_BLT[good_B]
+        good: list[int] = []
+        for i, still in enumerate(_still(counts_BLT).tolist()):
+            fault = self._fault(windows[i], counts_BLT[i], over_BL[i], still, self._writer.n_rows + len(good))
+            if fault is None:
+                good.append(i)
+            else:
+                self._refuse(windows[i].part.row, fault, windows[i].start_s)
+        if len(good) < len(windows):
+            windows = [windows[i] for i in good]
+            signal_BLT, counts_BLT = signal_BLT[good], counts_BLT[good]
         if windows:
             self._writer.add(counts_BLT, self._columns(windows, signal_BLT))
             self._last_stored = windows[-1].part.row["record_id"]
@@ -300,10 +307,20 @@ class _Builder:
         }
         return columns
 
-    def _fault(self, over_L: NDArray[np.bool_]) -> RecordError:
+    def _fault(self, window: _Window, counts_LT: NDArray[np.int16], over_L: NDArray[np.bool_], still: bool, row: int) -> RecordError | None:
+        """Why a window must not be stored, if so; otherwise it will be in a row of the index, and is remembered."""
         if over_L.any():
             return refusal("amplitude", f"{', '.join(self._layout.named(over_L))}: beyond what the store can hold ({LARGEST_COUNT} counts)")
-        return refusal("constant", "no lead ever changes")
+        if still:
+            return refusal("constant", "no lead ever changes")
+        if window.first:
+            record = window.part.row
+            owned_by = owner(record["patient_id"], self._dataset.part(record["fold"]))
+            if (same := self._seen.first_row(counts_LT, owned_by)) is not None:
+                said = f"the same waveform is stored already for another patient or part of the split, in row {same} of the index"
+                return refusal("duplicate", said)
+            self._seen.add(counts_LT, owned_by, row)
+        return None
 
     def _refuse(self, row: dict[str, Any], error: RecordError, start_s: float) -> None:
         record_id = row["record_id"]

@@ -423,3 +423,15 @@ def test_leads_of_a_twelve_lead_dataset_have_the_fixed_order_whatever_it_declare
     declared = type("Reversed", (PTBXL,), {"leads": tuple(reversed(LEADS))})
     assert tuple(c.name for c in declared.channels()) == LEADS
     assert tuple(c.name for c in type("Single", (PTBXL,), {"leads": ("II",)}).channels()) == ("II",)
+
+
+def test_a_copy_of_another_patients_recording_is_quarantined_and_one_of_the_same_patient_kept(source: Path, tmp_path: Path) -> None:
+    records = PTBXL(source).records()
+    first, again = records.index[records["patient_id"] == records["patient_id"][0]][:2]
+    signal, other = noise(10), noise(10)
+    names = {"a": signal, "b": other, **{f"c{i}": noise(10) for i in range(2, again)}, "same": signal, "copy": signal}
+    dataset = made(source, **{name: make_record(values) for name, values in names.items()})
+    output = publish(dataset, tmp_path)
+    assert (first, again) == (0, len(names) - 2)
+    assert quarantine(output) == {"copy": "duplicate"}
+    assert "row 0 of the index" in pd.read_parquet(output.path("quarantine.parquet"))["explanation"][0]
