@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assets.dataset import DatasetError, Task
-from assets.tables import read_table, some
+from assets.tables import read_table, read_table_parts, some
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 PATIENTS, ADMISSIONS, DIAGNOSES = "hosp/patients.csv.gz", "hosp/admissions.csv.gz", "hosp/diagnoses_icd.csv.gz"
 LAB_EVENTS, LAB_ITEMS = "hosp/labevents.csv.gz", "hosp/d_labitems.csv.gz"
@@ -34,6 +36,11 @@ class Diagnosis:
     title: str
     icd10: tuple[str, ...]
     icd9: tuple[str, ...]
+
+    def covers(self, code: str) -> bool:
+        """Whether a code, written "<version>:<code>", belongs here."""
+        version, _, plain = code.partition(":")
+        return plain.startswith(self.icd10 if version == "10" else self.icd9)
 
 
 DIAGNOSIS_CLASSES: Mapping[str, Diagnosis] = {
@@ -171,18 +178,30 @@ def diagnosis_table(ecgs: pd.DataFrame, folder: Path) -> pd.DataFrame:
     import pandas as pd
 
     path = folder / DIAGNOSES
-    codes = read_table(path, ("hadm_id", "icd_code", "icd_version"), REMEDY)
-    if (bad := ~codes["icd_version"].isin(["9", "10"])).any():
-        raise DatasetError(f"{path}: icd_version is {some(sorted(set(codes.loc[bad, 'icd_version'])))}, not 9 or 10; restore the table")
-    numbers, different = pd.factorize(codes["icd_version"] + ":" + codes["icd_code"])
-    stays = stay_of(ecgs, read_admissions(folder))
-    coded = stays.isin(set(codes["hadm_id"]) - {""})
-    table = pd.DataFrame({"record_id": ecgs.loc[coded, "record_id"]})
-    for name, diagnosis in DIAGNOSIS_CLASSES.items():
-        prefixes = (*(f"10:{p}" for p in diagnosis.icd10), *(f"9:{p}" for p in diagnosis.icd9))
-        counts = np.array([code.startswith(prefixes) for code in different], bool)[numbers]
-        table[name] = stays[coded].isin(set(codes.loc[counts, "hadm_id"])).astype(np.int8)
-    return table.reset_index(drop=True)
+    stay_N = stay_of(ecgs, read_admissions(folder))
+    stays = pd.Index(stay_N[stay_N != ""].unique())
+    seen, held = [], []
+    for part in read_table_parts(path, ("hadm_id", "icd_code", "icd_version"), REMEDY):
+        if (bad := ~part["icd_version"].isin(["9", "10"])).any():
+            raise DatasetError(
+                f"{path}: icd_version is {some(part.loc[bad, 'icd_version'].unique().tolist())}, not 9 or 10; restore the table"
+            )
+        rows = stays.get_indexer(pd.Index(part["hadm_id"]))
+        held.append(rows[rows >= 0])
+        seen.append((part["icd_version"] + ":" + part["icd_code"])[rows >= 0])
+    numbers, codes = pd.factorize(pd.concat(seen))
+    row_N = np.concatenate(held)
+    of_ecg = stays.get_indexer(pd.Index(stay_N))
+
+    def in_stay(counts: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        flags = np.zeros(len(stays) + 1, bool)  # the last is that of ECGs outside of stays, whose row is -1
+        flags[row_N[counts[numbers]]] = True
+        found: NDArray[np.bool_] = flags[of_ecg]
+        return found
+
+    columns = {name: in_stay(np.array([d.covers(code) for code in codes], bool)) for name, d in DIAGNOSIS_CLASSES.items()}
+    table = pd.DataFrame({"record_id": ecgs["record_id"], **{name: flags.astype(np.int8) for name, flags in columns.items()}})
+    return table[in_stay(np.ones(len(codes), bool))].reset_index(drop=True)
 
 
 def mortality_table(ecgs: pd.DataFrame, folder: Path) -> pd.DataFrame:
