@@ -72,24 +72,21 @@ class Store:
     def __len__(self) -> int:
         return int(self.index.num_rows)
 
-    def signals(self, rows: NDArray[np.int64], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    def signals(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Windows in physical units (microvolts for ECG).
 
         Args:
             rows: row numbers in any order, repeats allowed, shape (B,).
-            out: receives the result; memory that is used again is several times as fast as fresh memory.
 
         Returns:
             float32 array of shape (B, L, T).
 
         Raises:
-            StoreError: a row number is no integer or not in the store, or `out` has another shape or type.
+            StoreError: a row number is no integer or not in the store.
         """
         rows = check_rows(self.folder, rows, len(self))
         shape = (len(rows), len(self.channels), self.n_samples)
-        if out is not None and (out.shape != shape or out.dtype != np.float32):
-            raise StoreError(f"{self.folder}: out must be float32 of shape {shape}, not {out.dtype} of shape {out.shape}")
-        signal_BLT = np.empty(shape, np.float32) if out is None else out
+        signal_BLT = np.empty(shape, np.float32)
         for i, (shard, place) in enumerate(zip(self._shard_N[rows].tolist(), self._row_N[rows].tolist(), strict=True)):
             np.copyto(signal_BLT[i], self._shards[shard][place])
         if (self._scale_L1 != 1).any():
