@@ -47,7 +47,7 @@ def raw_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
 
 def make_raw(workspace: Workspace, dataset: Dataset, log: Callable[[str], None]) -> Any:
     """Checksum a dataset's files and publish their list with the table of records."""
-    files = checksum(dataset, workspace.root / "cache" / "checksums" / f"{dataset.name}.json", log)
+    files = checksum(dataset, workspace.root / "cache" / "checksums" / f"{dataset.name}.parquet", log)
 
     def build(folder: Path) -> Built:
         records = dataset.records()
@@ -107,31 +107,57 @@ def _draw(folder: Path, dataset: Dataset, record_ids: list[str]) -> None:
 
 def checksum(dataset: Dataset, cache: Path, log: Callable[[str], None]) -> "pd.DataFrame":
     """SHA-256 of every file; a file whose size and modification time are as last time is not read again."""
-    import json
     import time
 
     import pandas as pd
 
-    from assets.outputs import write_atomic
-
-    known: Mapping[str, list[Any]] = json.loads(cache.read_text()) if cache.exists() else {}
-    rows: list[tuple[str, int, str]] = []
-    entries: dict[str, list[Any]] = {}
+    known = _known_checksums(cache, dataset.folder)
+    columns: dict[str, list[Any]] = {name: [] for name in ("path", "bytes", "modified_ns", "sha256")}
     paths = dataset.files()
     told = time.monotonic()
     for number, path in enumerate(paths):
         status = (dataset.folder / path).stat()
-        stamp = [str(dataset.folder), status.st_size, status.st_mtime_ns]
         name = path.as_posix()
-        sha256 = known[name][3] if name in known and known[name][:3] == stamp else sha256_file(dataset.folder / path)
-        entries[name] = [*stamp, sha256]
-        rows.append((name, status.st_size, sha256))
+        stamp = (status.st_size, status.st_mtime_ns)
+        size, modified_ns, sha256 = known.get(name, (-1, -1, ""))
+        if (size, modified_ns) != stamp:
+            sha256 = sha256_file(dataset.folder / path)
+        for column, value in zip(columns.values(), (name, *stamp, sha256), strict=True):
+            column.append(value)
         if time.monotonic() - told > 5:
             told = time.monotonic()
             log(f"{dataset.name}: {number + 1} of {len(paths)} files checksummed")
+    table = pd.DataFrame(columns)
+    _keep_checksums(cache, table, dataset.folder)
+    return table.drop(columns="modified_ns")
+
+
+def _known_checksums(cache: Path, folder: Path) -> Mapping[str, tuple[int, int, str]]:
+    """Size, modification time and SHA-256 of the files of a folder, as they were last time."""
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(cache)
+    except (OSError, ValueError):  # there is none yet, or it is torn: every file is read again
+        return {}
+    if (table.schema.metadata or {}).get(b"folder") != str(folder).encode():
+        return {}
+    values = [table[name].to_pylist() for name in ("path", "bytes", "modified_ns", "sha256")]
+    return {name: (size, modified_ns, sha256) for name, size, modified_ns, sha256 in zip(*values, strict=True)}
+
+
+def _keep_checksums(cache: Path, table: "pd.DataFrame", folder: Path) -> None:
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from assets.outputs import write_atomic
+
     cache.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(cache, json.dumps(entries))
-    return pd.DataFrame(rows, columns=["path", "bytes", "sha256"])
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata({"folder": str(folder)}), sink)
+    write_atomic(cache, sink.getvalue())
 
 
 def _digest(lines: list[str]) -> str:
