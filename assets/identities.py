@@ -22,7 +22,8 @@ training records folds 1 to 8 by hash. All others have the fold of their patient
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
@@ -39,6 +40,8 @@ PTB_RECORDS = (
 INCART_RECORDS = "23213312232224232223223323332222"
 """How many of INCART's 75 records each of its 32 patients has."""
 
+_NUMBERED = re.compile(r"[A-Z]+0*([1-9][0-9]{0,8})")
+_MISNAMED = {"S23074": "JS23074"}
 _TRAIN_FOLDS, _VALIDATION_FOLD, _TEST_FOLD = 8, 9, 10
 
 
@@ -75,6 +78,17 @@ def of_record(namespace: str, record_id: str) -> Identity:
     return Identity(who, fold_of(who, _TRAIN_FOLDS) if part == "train" else fold_of(who))
 
 
+def challenge(source: str, record_id: str) -> Identity:
+    """Of a record of the Challenges of 2020 and 2021, by the folder of its source. Unknown names stand for themselves."""
+    known = _RENAMED.get(source)
+    match = _NUMBERED.fullmatch(record_id)
+    if known is not None and match is not None and (who := known(int(match[1]))):
+        return who
+    if source in ("chapman_shaoxing", "ningbo"):
+        return of_record("sph", _MISNAMED.get(record_id, record_id))
+    return of_record("cpsc2018" if source == "cpsc_2018" else source.replace("-", "_"), record_id)
+
+
 @cache
 def _ptb_xl() -> dict[int, Identity]:
     """From a table whose line i is ecg_id i: `<patient>,<fold>`, or `=<ecg_id>` of the record that was kept in its place."""
@@ -106,6 +120,9 @@ def _counted(namespace: str, counts: str) -> dict[int, Identity]:
     owners = [number for number, count in enumerate(counts, start=1) for _ in range(int(count))]
     people = {number: patient(namespace, str(number)) for number in set(owners)}
     return {i: Identity(people[number], fold_of(people[number])) for i, number in enumerate(owners, start=1)}
+
+
+_RENAMED: Mapping[str, Callable[[int], Identity | None]] = {"ptb-xl": ptb_xl, "ptb": ptb, "st_petersburg_incart": incart}
 
 
 def _lines(name: str) -> list[str]:

@@ -24,6 +24,7 @@ from assets.access import Access
 from assets.dataset import Dataset, DatasetError, Source, Task
 from assets.record import Record, RecordError
 from assets.scp import STATEMENTS, TASK_TITLES, class_names, label_table, task_classes
+from assets.splits import patient
 from models.types import LEADS
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class PTBXL(Dataset):
     fs_hz: ClassVar[float] = 100.0
     has_reports: ClassVar[bool] = True
     task_names: ClassVar[tuple[str, ...]] = tuple(TASK_TITLES)
+    version: ClassVar[str] = "2"
 
     def files(self) -> list[Path]:
         """Tables and signal files that the database names and that are there, relative to the folder, sorted.
@@ -91,7 +93,7 @@ class PTBXL(Dataset):
         return pd.DataFrame(
             {
                 "record_id": self._ids,
-                "patient_id": self._parsed("patient_id", r"([0-9]+)(?:\.0)?"),
+                "patient_id": [patient("ptb_xl", p) for p in self._parsed("patient_id", r"([0-9]+)(?:\.0)?")],
                 "fold": [int(f) for f in self._parsed("strat_fold", r"([1-9]|10)(?:\.0)?")],
                 "age": [90.0 if a and float(a) == AGE_ABOVE_89 else float(a or "nan") for a in ages],
                 "sex": [sexes[s] for s in self._parsed("sex", r"([01]?)(?:\.0)?")],

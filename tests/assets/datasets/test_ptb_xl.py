@@ -57,7 +57,7 @@ def test_records(dataset: PTBXL) -> None:
     assert records["record_id"].is_unique
     assert records["fold"].value_counts().to_dict() == dict.fromkeys(range(1, 11), 20)
     assert records.groupby("patient_id")["fold"].nunique().max() == 1
-    assert not records["patient_id"].str.contains(".", regex=False).any()
+    assert records["patient_id"].str.fullmatch(r"ptb_xl:[0-9]+").all()
     assert records["age"].max() == 90
     assert set(records["sex"]) == {"female", "male"}
     assert records["acquired_at"][0] == "1985-01-11T09:17:00"

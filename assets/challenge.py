@@ -1,0 +1,235 @@
+"""What the datasets of the PhysioNet/CinC Challenges 2020 and 2021 share: layout, people, labels, and their imitation.
+
+    training/<source>/g1/RECORDS     names of recordings
+    training/<source>/g1/A0001.hea   WFDB header; age, sex and SNOMED CT codes in comments
+    training/<source>/g1/A0001.mat   samples
+
+All of 2020's recordings are in 2021 again, sample for sample, under the same names: never train on one and judge on the other
+without looking at patients, which are the same here (`assets.identities`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from assets.access import Access
+from assets.challenge_headers import NOTHING, Comments, Shelf, read_comments, shelves
+from assets.dataset import Dataset, DatasetError, Task
+from assets.identities import challenge
+from assets.record import Record, RecordError
+from assets.snomed import label_table, scored_classes
+from assets.tables import some
+from models.types import LEADS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.random import Generator
+
+TOP = "training"
+TASK = "dx"
+
+
+class ChallengeDataset(Dataset):
+    """The training recordings of one Challenge. Subclasses say which year and which sources."""
+
+    year: ClassVar[int]
+    sources: ClassVar[tuple[str, ...]]
+    access: ClassVar[Access] = Access.OPEN
+    leads: ClassVar[tuple[str, ...]] = LEADS
+    fs_hz: ClassVar[float] = 500.0
+    task_names: ClassVar[tuple[str, ...]] = (TASK,)
+
+    def files(self) -> list[Path]:
+        """Lists, headers and data files of the recordings.
+
+        Raises:
+            DatasetError: the folder has no recordings of this Challenge.
+        """
+        return [Path(shelf.path, name) for shelf in sorted(self._shelves, key=lambda s: Path(s.path)) for name in shelf.files()]
+
+    def records(self) -> pd.DataFrame:
+        """Every recording that a list names or that has a header. The site is the source; device and time are not published.
+
+        Patients and folds are those of the collection that a recording comes from (`assets.identities`). Of recordings whose
+        header is not there, age and sex are unknown.
+
+        Raises:
+            DatasetError: the folder has no recordings of this Challenge, two of one name, or an unreadable list.
+        """
+        import pandas as pd
+
+        comments = [self._comments.get(r, NOTHING) for r in self._places]
+        sources = [shelf.path.split("/")[1] for shelf in self._places.values()]
+        people = [challenge(source, r) for source, r in zip(sources, self._places, strict=True)]
+        return pd.DataFrame(
+            {
+                "record_id": list(self._places),
+                "patient_id": [p.patient_id for p in people],
+                "fold": [p.fold for p in people],
+                "age": [c.age for c in comments],
+                "sex": [c.sex for c in comments],
+                "site": sources,
+                "device": "",
+                "acquired_at": "",
+            }
+        )
+
+    def present(self, record_ids: list[str]) -> list[bool]:
+        """Which recordings have their header and their data file."""
+        return [(shelf := self._places.get(r)) is not None and shelf.has(r) for r in record_ids]
+
+    def read(self, record_id: str, fs_hz: float | None = None) -> Record:
+        """Read a recording at its own rate: 500 Hz, but 1000 Hz of the source ptb and 257 Hz of st_petersburg_incart.
+
+        Raises:
+            RecordError: reason "absent" when header or data file is not there; else as `assets.readers.read_record`.
+        """
+        from assets.readers import read_record
+
+        shelf = self._places.get(record_id)
+        if shelf is None or not shelf.has(record_id):
+            where = self.folder / (TOP if shelf is None else shelf.path)
+            raise RecordError("absent", where, f"has no header and data file of record {record_id!r}")
+        return read_record(self.folder / shelf.path / f"{record_id}.hea")
+
+    def task(self, name: str) -> Task:
+        """The one task: the classes that the Challenge scored, codes of one class merged."""
+        if name != TASK:
+            return super().task(name)
+        classes = scored_classes(self.year)
+        title = f"diagnoses scored by the Challenge {self.year}"
+        return Task(name, title, tuple(c.name for c in classes), {c.name: c.title for c in classes}, may_be_empty=True)
+
+    def labels(self, task: str) -> pd.DataFrame:
+        """Recordings whose codes are all unscored are labelled, with none of the classes; those without any code are left out.
+
+        Raises:
+            DatasetError: a header's diagnoses are not SNOMED CT codes; as `records` too.
+        """
+        self.task(task)
+        if odd := [f"{r} ({c.unreadable[0]!r})" for r, c in self._comments.items() if c.unreadable]:
+            raise DatasetError(f"{self.folder / TOP}: diagnoses of {some(odd)} are no SNOMED CT codes; restore the original headers")
+        return label_table({r: c.codes for r, c in self._comments.items()}, scored_classes(self.year))
+
+    @classmethod
+    def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:
+        """Write some thirty invented recordings of all sources, in the original layout."""
+        _write_fixture(folder, cls.year, cls.sources, seed)
+
+    @cached_property
+    def _shelves(self) -> list[Shelf]:
+        found = [shelf for source in self.sources for shelf in shelves(self.folder, f"{TOP}/{source}", 1)]
+        if not found:
+            raise DatasetError(
+                f"{self.folder / TOP} has no folders of recordings such as {TOP}/{self.sources[0]}/g1; "
+                f"set the dataset's folder to the one that holds {TOP}, or download it"
+            )
+        return found
+
+    @cached_property
+    def _places(self) -> dict[str, Shelf]:
+        """Where each recording is, by source and name."""
+        places: dict[str, Shelf] = {}
+        for record, shelf in sorted(self._listed(), key=lambda place: (place[1].path.split("/")[1], place[0])):
+            if record in places:
+                raise DatasetError(f"{self.folder}: recording {record} is both in {places[record].path} and in {shelf.path}; remove one")
+            places[record] = shelf
+        return places
+
+    def _listed(self) -> Iterator[tuple[str, Shelf]]:
+        return ((record, shelf) for shelf in self._shelves for record in shelf.records)
+
+    @cached_property
+    def _comments(self) -> dict[str, Comments]:
+        """Of all recordings that have a header; each header is read once."""
+        return {
+            record: read_comments(self.folder / shelf.path / f"{record}.hea")
+            for record, shelf in self._places.items()
+            if f"{record}.hea" in shelf.names
+        }
+
+
+_CASES: tuple[tuple[str, str], ...] = (
+    ("NORM SR", "426783006"),
+    ("AFIB", "164889003"),
+    ("CRBBB SR", "713427006,426783006"),
+    ("SBRAD", "426177001"),
+    ("PVC", "427172004"),
+    ("STACH", "427084000"),
+    ("CLBBB", "164909002"),
+    ("1AVB", "270492004"),
+    ("AFLT", "164890007"),
+    ("SARRH", "427393009"),
+    ("CRBBB", "59118001"),
+    ("CLBBB", "733534002,6374002"),
+    ("LPR", "164947007"),
+    ("IRBBB LAFB", "713426002,445118002,39732003"),
+    ("LVOLT", "251146004"),
+    ("LNGQT", "111975006"),
+    ("PACE", "10370003"),
+    ("PAC SR", "284470004,426783006,284470004"),
+    ("PAC", "63593006"),
+    ("PVC", "17338001"),
+    ("QWAVE", "164917005,164865005"),
+    ("RVH", "47665007,,89792004"),
+    ("NDT", "164934002"),
+    ("INVT", "59931005"),
+    ("ABQRS", "698252002,365413008"),
+    ("LVH", "164873001"),
+    ("SBRAD", "426627000"),
+)
+"""What is drawn, and the codes that say so: every scored class of both years, one case without any, and lists as they occur."""
+
+_INVENTED: dict[str, str] = {
+    "ptb-xl": "HR00001 HR00002 HR00003 HR00005 HR00008 HR00009 HR00010 HR00038 HR00137 HR01001",
+    "georgia": "E00001 E00003 E00004 E00005 E00006 E00007 E01001",
+    "cpsc_2018": "A0001 A0002 A0003 A0015 A0043",
+    "cpsc_2018_extra": "Q0002 Q0003 Q0008",
+    "ptb": "S0001 S0002 S0004",
+    "st_petersburg_incart": "I0016 I0017 I0020",
+    "chapman_shaoxing": "JS00002 JS00004 JS00005",
+    "ningbo": "JS20001 JS20002 JS20003 S23074",
+}
+"""Names as published, so that patients and folds are real while what they show is not."""
+
+_MISSING = ("georgia", "g1", "E00999")
+"""A recording that its list names and that is not there."""
+
+_UNLABELLED, _SHORT, _WITHOUT_DATA = "A0002", "E00005", "E00007"
+_AGES = {"HR00008": "300", "A0003": "-1", "E00003": "NaN", "E00004": "Unknown"}
+
+
+def _write_fixture(folder: Path, year: int, sources: tuple[str, ...], seed: int) -> None:
+    import numpy as np
+
+    from assets.readers.wfdb_write import write_challenge_record
+    from assets.signals.simulate import simulate
+
+    rng = np.random.default_rng(seed)
+    lists: dict[Path, list[str]] = {}
+    names = [(source, name) for source in sources for name in _INVENTED[source].split()]
+    for i, (source, name) in enumerate(names):
+        findings, codes = _CASES[i % len(_CASES)]
+        fs_hz, seconds = {"ptb": (1000, 12.0), "st_petersburg_incart": (257, 20.0)}.get(source, (500, 10.0))
+        seconds = {_SHORT: 6.0, "A0001": 15.0}.get(name, seconds)
+        shelf = folder / TOP / source / f"g{int(name.lstrip('AEHIJQRS')) // 1000 + 1}"
+        signal_LT = simulate(findings.split(), rng, fs_hz, seconds)
+        comments = _invented_comments(rng, name, "" if name == _UNLABELLED else codes, "#" if i % 3 else "# ", short_sex=year == 2020)
+        write_challenge_record(shelf, name, signal_LT, LEADS, fs_hz, comments)
+        lists.setdefault(shelf, []).append(name)
+        if name == _WITHOUT_DATA:
+            (shelf / f"{name}.mat").unlink()
+    lists[folder / TOP / _MISSING[0] / _MISSING[1]].append(_MISSING[2])
+    for shelf, listed in lists.items():
+        (shelf / "RECORDS").write_text("\n".join(listed) + "\n")
+
+
+def _invented_comments(rng: Generator, name: str, codes: str, mark: str, *, short_sex: bool) -> list[str]:
+    sex = ("Male", "Female")[int(rng.integers(2))]
+    if name.startswith("I") and short_sex:  # so the release of 2020 writes INCART's
+        sex = sex[0]
+    fields = {"Age": _AGES.get(name, str(rng.integers(20, 89))), "Sex": sex, "Dx": codes, "Rx": "Unknown", "Hx": "Unknown", "Sx": "Unknown"}
+    return [f"{mark}{field}: {value}" for field, value in fields.items()]

@@ -1,0 +1,154 @@
+"""Finds recordings in folders of headers, and reads what the headers of the Challenge's form say of them.
+
+The Challenges of 2020 and 2021 and the Shaoxing and Ningbo database have no table: age, sex and diagnoses stand in comments at the
+end of each header ("#Age: 74" or "# Age: 74"), and recordings lie in many small folders, each with a list RECORDS. Every file is
+read once, folders are listed and not asked file by file, and no link is followed: 88,253 headers take seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from assets.dataset import DatasetError
+
+AGE_ABOVE_89 = 300.0
+"""What PTB-XL writes instead of ages above 89, and the Challenges with it; we write 90."""
+
+_OLDEST = 120.0
+_HEADER_BYTES = 1 << 16
+_LIST_BYTES = 1 << 22
+_COMMENT = re.compile(rb"^#[ \t]*(age|sex|dx)[ \t]*:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
+_NO_CODE = ("", "unknown", "nan")
+
+
+class Shelf(NamedTuple):
+    """A folder of recordings.
+
+    Attributes:
+        path: relative to the dataset's folder, with "/".
+        names: its files.
+        records: names of its recordings, sorted: those of its RECORDS and those that have a header.
+    """
+
+    path: str
+    names: frozenset[str]
+    records: tuple[str, ...]
+
+    def files(self) -> list[str]:
+        """The list and the files of recordings, sorted."""
+        known = {f"{record}{ending}" for record in self.records for ending in (".hea", ".mat")} | {"RECORDS"}
+        return sorted(self.names & known)
+
+    def has(self, record: str) -> bool:
+        """Whether header and data file of a recording are there."""
+        return f"{record}.hea" in self.names and f"{record}.mat" in self.names
+
+
+class Comments(NamedTuple):
+    """What a header says of its recording.
+
+    Attributes:
+        age: years; NaN where none is stated or it cannot be one (-1); 90 for all above 89 where the source says so.
+        sex: female, male or unknown.
+        codes: SNOMED CT codes in their order, repeated ones once.
+        unreadable: what stands between commas and is no code.
+    """
+
+    age: float
+    sex: str
+    codes: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
+
+
+NOTHING = Comments(math.nan, "unknown", ())
+
+
+def shelves(folder: Path, top: str, depth: int) -> Iterator[Shelf]:
+    """The folders `depth` levels below `folder/top`, sorted by path; none where `top` is not there.
+
+    Raises:
+        DatasetError: a list RECORDS cannot be read or names something else than recordings.
+    """
+    if depth:
+        for name in sorted(_entries(folder / top, folders=True)):
+            yield from shelves(folder, f"{top}/{name}", depth - 1)
+        return
+    names = frozenset(_entries(folder / top, folders=False))
+    headers = {name.removesuffix(".hea") for name in names if name.endswith(".hea")}
+    listed = _listed(folder / top / "RECORDS") if "RECORDS" in names else set()
+    records = tuple(sorted(listed | {h for h in headers if _NAME.fullmatch(h)}))
+    if records:
+        yield Shelf(top, names, records)
+
+
+def read_comments(path: Path) -> Comments:
+    """Age, sex and diagnoses of a header; unknown ones where it has no such comments, or cannot be read at all."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return NOTHING
+    try:
+        raw = os.read(descriptor, _HEADER_BYTES)
+    except OSError:
+        return NOTHING
+    finally:
+        os.close(descriptor)
+    return parse_comments(raw)
+
+
+def parse_comments(raw: bytes) -> Comments:
+    """The same of a header's bytes."""
+    age, sex, codes, unreadable = math.nan, "unknown", dict[str, None](), []
+    for match in _COMMENT.finditer(raw, max(raw.find(b"#"), 0)):
+        field, value = match[1].lower(), match[2].decode("ascii", "replace").strip()
+        if field == b"age":
+            age = _age(value)
+        elif field == b"sex":
+            sex = _SEXES.get(value.lower(), "unknown")
+        else:
+            for part in (p.strip() for p in value.split(",")):
+                if part.isascii() and part.isdigit():
+                    codes[part] = None
+                elif part.lower() not in _NO_CODE:
+                    unreadable.append(part[:40])
+    return Comments(age, sex, tuple(codes), tuple(unreadable))
+
+
+def _age(text: str) -> float:
+    try:
+        age = float(text)
+    except ValueError:
+        return math.nan
+    if age == AGE_ABOVE_89:
+        return 90.0
+    return age if 0 <= age <= _OLDEST else math.nan
+
+
+def _entries(folder: Path, *, folders: bool) -> list[str]:
+    """Names of the plain folders or plain files in a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return [e.name for e in entries if (e.is_dir if folders else e.is_file)(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DatasetError(f"{folder} cannot be listed ({type(error).__name__}); check its permissions and its disk") from error
+
+
+def _listed(path: Path) -> set[str]:
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(_LIST_BYTES)
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read ({type(error).__name__}); check its permissions and its disk") from error
+    names = {line for line in raw.decode("ascii", "replace").split() if line}
+    if wrong := sorted(n for n in names if not _NAME.fullmatch(n)):
+        raise DatasetError(f"{path} names {wrong[0][:60]!r}, which is no recording; download it again")
+    return names
