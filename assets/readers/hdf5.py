@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from assets.readers.source import checksum
+from assets.readers.source import checksum, read_head
 from assets.readers.units import as_samples
 from assets.record import Record, RecordError
 from models.types import LEADS
@@ -118,7 +118,8 @@ def iterate_code15(path: Path) -> Iterator[tuple[int, Record | RecordError]]:
 def _open(path: Path) -> Iterator[_Tracings]:
     import h5py
 
-    _check_signature(path)
+    if read_head(path, len(SIGNATURE)) != SIGNATURE:
+        raise RecordError("bad_hdf5", path, "is no HDF5 file; download it again")
     try:
         # Locks fail on file systems without them, and nothing here is ever written.
         file = h5py.File(path, "r", locking=False, rdcc_nbytes=_CHUNK_LIMIT)
@@ -138,18 +139,6 @@ def _open(path: Path) -> Iterator[_Tracings]:
 
 def _broken(path: Path) -> RecordError:
     return RecordError("bad_hdf5", path, "is a damaged HDF5 file; download it again")
-
-
-def _check_signature(path: Path) -> None:
-    try:
-        if not path.is_file():
-            raise RecordError("absent", path, "there is no such file")
-        with path.open("rb") as stream:
-            head = stream.read(len(SIGNATURE))
-    except (OSError, ValueError) as error:
-        raise RecordError("unreadable", path, f"cannot be read ({type(error).__name__}); check its permissions and its disk") from error
-    if head != SIGNATURE:
-        raise RecordError("bad_hdf5", path, "is no HDF5 file; download it again")
 
 
 def _find(path: Path, file: Any) -> _Tracings:

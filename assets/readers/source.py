@@ -24,14 +24,23 @@ def read_source(path: Path, limit: int = BINARY_LIMIT) -> bytes:
     Raises:
         RecordError: reasons absent, unreadable, too_large, empty, lfs_pointer.
     """
+    return _read(path, limit, None)
+
+
+def read_head(path: Path, n_bytes: int) -> bytes:
+    """The first bytes of a file, however long it is. Raises as `read_source`, but never too_large."""
+    return _read(path, None, n_bytes)
+
+
+def _read(path: Path, limit: int | None, n_bytes: int | None) -> bytes:
     try:
         if not path.is_file():
             raise RecordError("absent", path, "there is no such file")
         with path.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
-            if size > limit:
+            if limit is not None and size > limit:
                 raise RecordError("too_large", path, f"holds {size} bytes; recordings of this format are read up to {limit} bytes")
-            data = stream.read(size)
+            data = stream.read(size if n_bytes is None else min(size, n_bytes))
     except (OSError, ValueError) as error:
         raise RecordError("unreadable", path, f"cannot be read ({type(error).__name__}); check its permissions and its disk") from error
     if not data:
