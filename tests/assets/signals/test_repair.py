@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from assets.signals.repair import dead_leads, fill_missing, is_constant, missing_samples
+from assets.signals.repair import dead_leads, fill_missing, is_constant, is_whole, missing_samples
 
 
 def naive(signal_LT: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -43,6 +43,16 @@ def test_gap_longer_than_the_reach_takes_the_lead_mean() -> None:
     assert np.isnan(signal[0, 5:30]).all(), "the input must stay as it is"
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_missing_sample_is_found_wherever_it_is(value: float) -> None:
+    for place in (0, 17, 98):
+        signal = np.full((3, 33), -3.4e38, np.float32)
+        assert is_whole(signal)
+        signal.reshape(-1)[place] = value
+        assert not is_whole(signal)
+        assert not is_whole(signal[:, ::1].T)
+
+
 def test_whole_signals_are_not_copied_and_dead_leads_stay() -> None:
     whole = np.ones((2, 9), np.float32)
     assert fill_missing(whole) is whole
@@ -57,3 +67,7 @@ def test_constant_means_every_lead() -> None:
     assert is_constant(signal)
     signal[1, 3] = 2.5
     assert not is_constant(signal)
+    long = np.ones((2, 5000), np.float32)
+    long[1, 4321] = 1.5
+    assert not is_constant(long)
+    assert is_constant(long[:1])
