@@ -11,6 +11,7 @@ from assets.outputs import sha256_file
 from data_checks.context import CheckContext, TableRules
 from data_checks.findings import NAMED_IN_DETAILS, CheckError, name_rows
 from data_checks.lab_tables import check_lab_tables
+from data_checks.overlap import shared_recordings
 from data_checks.suites import image_index_suite, index_suite
 from data_checks.tables import Kind, read_table
 
@@ -269,7 +270,22 @@ def check_duplicates(c: CheckContext) -> str:
             f"warning: {len(harmless)} waveforms are stored more than once for one patient within one part: {name_rows(told, len(harmless))}"
         )
         c.findings.facts["harmless_duplicates"] = told
+    if c.output.facts["kind"] == "store":
+        _note_other_datasets(c)
     return f"{len(frame)} windows, no waveform shared between patients or parts"
+
+
+def _note_other_datasets(c: CheckContext) -> None:
+    """Say which datasets of the workspace hold the same recordings, and what that means for training and judging."""
+    shared = shared_recordings(c.workspace, c.output)
+    c.findings.facts["also_in"] = {name: len(pairs) for name, pairs in shared.items()}
+    for name, pairs in shared.items():
+        apart = pairs[pairs["part"] != pairs["part_there"]]
+        strangers = pairs[pairs["patient_id"] != pairs["patient_id_there"]]
+        c.findings.note(
+            f"{len(pairs)} recordings are in {name} too, {len(strangers)} of them under another patient"
+            + (f"; warning: {len(apart)} are in another part there ({name_rows(apart['record_id'].tolist())})" if len(apart) else "")
+        )
 
 
 def window_hashes(array: NDArray[Any]) -> Iterator[bytes]:
