@@ -122,7 +122,7 @@ def _too_large(path: Path) -> RecordError:
 def _grey(path: Path, picture: Image) -> NDArray[np.uint8]:
     """A decoded picture as 8-bit grey."""
     if picture.mode == "L":
-        return np.array(picture)
+        return np.asarray(picture)
     if picture.mode in ("I", "I;16", "I;16B", "I;16L"):
         return _top_bits(path, np.asarray(picture))
     if picture.mode in ("P", "RGB"):

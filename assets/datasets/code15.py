@@ -108,7 +108,7 @@ class CODE15(Dataset):
                 "patient_id": patients,
                 "fold": folds_of(patients.tolist()),
                 "age": self._numbers("age"),
-                "sex": table["is_male"].map({"True": "male", "1": "male", "False": "female", "0": "female", "": "unknown"}),
+                "sex": self._flags("is_male").map({1: "male", 0: "female"}),
                 "site": "",
                 "device": "",
                 "acquired_at": "",
