@@ -20,7 +20,7 @@ import numpy as np
 
 from assets.readers.lead_names import lead_names
 from assets.readers.source import TEXT_LIMIT, checksum, read_source
-from assets.readers.units import as_samples, to_microvolts
+from assets.readers.units import as_samples, to_microvolts, usable_rate
 from assets.record import Record, RecordError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _rate(path: Path, time_s_T: NDArray[np.float64]) -> float:
     index_T = np.arange(len(time_s_T))
     for rate in (float(round(fs_hz)), fs_hz):
         if rate > 0 and abs(rate - fs_hz) <= 1e-3 * fs_hz and np.abs((time_s_T - time_s_T[0]) * rate - index_T).max() <= 1:
-            return rate
+            return usable_rate(path, rate)
     raise RecordError(
         "uneven_sampling", path, f"its samples are not evenly spaced (about {fs_hz:g} Hz); resample it, or split it at its gaps"
     )

@@ -16,7 +16,7 @@ import numpy as np
 
 from assets.readers.lead_names import SCP_LEADS, lead_names
 from assets.readers.source import checksum, read_source
-from assets.readers.units import as_samples, per_count
+from assets.readers.units import as_samples, per_count, usable_rate
 from assets.record import Record, RecordError
 
 if TYPE_CHECKING:
@@ -101,9 +101,7 @@ def _read(path: Path, data: bytes, order: str) -> Record:
     if len(chosen) > 1:
         raise RecordError("several_groups", path, f"holds {len(chosen)} groups of {longest} samples; export one at a time")
     group = chosen[0]
-    fs_hz = float(group.SamplingFrequency)
-    if not (math.isfinite(fs_hz) and 0 < fs_hz <= 1e7):
-        raise RecordError("sampling_rate", path, "states no usable sampling rate")
+    fs_hz = usable_rate(path, float(group.SamplingFrequency))
     channels: list[Dataset] = list(group.ChannelDefinitionSequence)
     counts_TL = _counts(path, group, len(channels), order)
     scales = [_scale(path, channel) for channel in channels]

@@ -14,7 +14,7 @@ import numpy as np
 
 from assets.readers.lead_names import lead_names
 from assets.readers.source import checksum, read_source
-from assets.readers.units import as_samples, per_count
+from assets.readers.units import as_samples, per_count, usable_rate
 from assets.record import Record, RecordError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def read_edf(path: Path) -> Record:
     return Record(
         signal_LT=as_samples(path, _physical(counts_RW, signals)),
         leads=names,
-        fs_hz=signals[0].n_per_record / duration_s,
+        fs_hz=usable_rate(path, signals[0].n_per_record / duration_s),
         units=tuple(s.unit for s in signals),
         source_checksum=checksum(data),
     )

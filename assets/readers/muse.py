@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 import re
 import zlib
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from assets.readers.lead_names import lead_names
 from assets.readers.safe_xml import child, children, local, read_xml, text
 from assets.readers.source import checksum
-from assets.readers.units import as_samples, per_count
+from assets.readers.units import as_samples, per_count, usable_rate
 from assets.record import Record, RecordError
 from models.types import LEADS
 
@@ -75,7 +74,7 @@ def _rate(path: Path, waveform: Element) -> float:
     fs_hz = float(base) if _COUNT.fullmatch(base) else 0.0
     if not fs_hz or exponent != "0":  # no file with another exponent is known, nor what it would mean
         raise RecordError("sampling_rate", path, "states no rate that is understood (SampleBase in Hz, SampleExponent 0)")
-    return fs_hz
+    return usable_rate(path, fs_hz)
 
 
 def _lead(path: Path, element: Element, name: str) -> NDArray[np.float32]:
@@ -101,7 +100,7 @@ def _lead(path: Path, element: Element, name: str) -> NDArray[np.float32]:
     if not _NUMBER.fullmatch(resolution):
         raise RecordError("bad_gain", path, f"lead {name} states no resolution (LeadAmplitudeUnitsPerBit); amplitudes would be unknown")
     factor, unit = per_count(path, float(resolution.replace(",", ".")), text(element, "LeadAmplitudeUnits"))
-    if unit != "uV" or not math.isfinite(factor):
+    if unit != "uV":
         raise RecordError("bad_units", path, f"lead {name} is in no unit of voltage that is known (LeadAmplitudeUnits)")
     return (np.frombuffer(raw, "<i2") * factor).astype(np.float32)
 

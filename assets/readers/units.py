@@ -61,6 +61,17 @@ def per_count(path: Path, units_per_count: float, unit: str) -> tuple[float, str
     return scale, unit
 
 
+def usable_rate(path: Path, fs_hz: float) -> float:
+    """The rate as it is.
+
+    Raises:
+        RecordError: reason sampling_rate, outside of a sample in 1,000 s to 10 MHz.
+    """
+    if not 1e-3 <= fs_hz <= 1e7:
+        raise RecordError("sampling_rate", path, f"states a rate of {fs_hz:g} Hz, at which nothing is recorded")
+    return fs_hz
+
+
 def as_samples(path: Path, values_LT: NDArray[Any]) -> NDArray[np.float32]:
     """Samples as records have them: float32, contiguous by lead, missing ones NaN.
 
