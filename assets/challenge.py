@@ -10,18 +10,14 @@ without looking at patients, which are the same here (`assets.identities`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from assets.access import Access
-from assets.challenge_headers import NOTHING, Comments, Shelf, read_comments, shelves
-from assets.dataset import Dataset, DatasetError, Task
-from assets.identities import challenge
-from assets.record import Record, RecordError
+from assets.challenge_headers import HeaderDataset, Shelf, shelves
+from assets.dataset import DatasetError, Task
+from assets.identities import Identity, challenge
 from assets.snomed import label_table, scored_classes
-from assets.tables import some
 from models.types import LEADS
 
 if TYPE_CHECKING:
@@ -32,8 +28,11 @@ TOP = "training"
 TASK = "dx"
 
 
-class ChallengeDataset(Dataset):
-    """The training recordings of one Challenge. Subclasses say which year and which sources."""
+class ChallengeDataset(HeaderDataset):
+    """The training recordings of one Challenge: subclasses say which year and which sources, in order.
+
+    The site of a recording is its source. Rates are 500 Hz, but 1000 Hz of ptb and 257 Hz of st_petersburg_incart.
+    """
 
     year: ClassVar[int]
     sources: ClassVar[tuple[str, ...]]
@@ -41,59 +40,6 @@ class ChallengeDataset(Dataset):
     leads: ClassVar[tuple[str, ...]] = LEADS
     fs_hz: ClassVar[float] = 500.0
     task_names: ClassVar[tuple[str, ...]] = (TASK,)
-
-    def files(self) -> list[Path]:
-        """Lists, headers and data files of the recordings.
-
-        Raises:
-            DatasetError: the folder has no recordings of this Challenge.
-        """
-        return [Path(shelf.path, name) for shelf in sorted(self._shelves, key=lambda s: Path(s.path)) for name in shelf.files()]
-
-    def records(self) -> pd.DataFrame:
-        """Every recording that a list names or that has a header. The site is the source; device and time are not published.
-
-        Patients and folds are those of the collection that a recording comes from (`assets.identities`). Of recordings whose
-        header is not there, age and sex are unknown.
-
-        Raises:
-            DatasetError: the folder has no recordings of this Challenge, two of one name, or an unreadable list.
-        """
-        import pandas as pd
-
-        comments = [self._comments.get(r, NOTHING) for r in self._places]
-        sources = [shelf.path.split("/")[1] for shelf in self._places.values()]
-        people = [challenge(source, r) for source, r in zip(sources, self._places, strict=True)]
-        return pd.DataFrame(
-            {
-                "record_id": list(self._places),
-                "patient_id": [p.patient_id for p in people],
-                "fold": [p.fold for p in people],
-                "age": [c.age for c in comments],
-                "sex": [c.sex for c in comments],
-                "site": sources,
-                "device": "",
-                "acquired_at": "",
-            }
-        )
-
-    def present(self, record_ids: list[str]) -> list[bool]:
-        """Which recordings have their header and their data file."""
-        return [(shelf := self._places.get(r)) is not None and shelf.has(r) for r in record_ids]
-
-    def read(self, record_id: str, fs_hz: float | None = None) -> Record:
-        """Read a recording at its own rate: 500 Hz, but 1000 Hz of the source ptb and 257 Hz of st_petersburg_incart.
-
-        Raises:
-            RecordError: reason "absent" when header or data file is not there; else as `assets.readers.read_record`.
-        """
-        from assets.readers import read_record
-
-        shelf = self._places.get(record_id)
-        if shelf is None or not shelf.has(record_id):
-            where = self.folder / (TOP if shelf is None else shelf.path)
-            raise RecordError("absent", where, f"has no header and data file of record {record_id!r}")
-        return read_record(self.folder / shelf.path / f"{record_id}.hea")
 
     def task(self, name: str) -> Task:
         """The one task: the classes that the Challenge scored, codes of one class merged."""
@@ -110,17 +56,14 @@ class ChallengeDataset(Dataset):
             DatasetError: a header's diagnoses are not SNOMED CT codes; as `records` too.
         """
         self.task(task)
-        if odd := [f"{r} ({c.unreadable[0]!r})" for r, c in self._comments.items() if c.unreadable]:
-            raise DatasetError(f"{self.folder / TOP}: diagnoses of {some(odd)} are no SNOMED CT codes; restore the original headers")
-        return label_table({r: c.codes for r, c in self._comments.items()}, scored_classes(self.year))
+        return label_table(self._codes(), scored_classes(self.year))
 
     @classmethod
     def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:
         """Write some thirty invented recordings of all sources, in the original layout."""
         _write_fixture(folder, cls.year, cls.sources, seed)
 
-    @cached_property
-    def _shelves(self) -> list[Shelf]:
+    def _find_shelves(self) -> list[Shelf]:
         found = [shelf for source in self.sources for shelf in shelves(self.folder, f"{TOP}/{source}", 1)]
         if not found:
             raise DatasetError(
@@ -129,27 +72,9 @@ class ChallengeDataset(Dataset):
             )
         return found
 
-    @cached_property
-    def _places(self) -> dict[str, Shelf]:
-        """Where each recording is, by source and name."""
-        places: dict[str, Shelf] = {}
-        for record, shelf in sorted(self._listed(), key=lambda place: (place[1].path.split("/")[1], place[0])):
-            if record in places:
-                raise DatasetError(f"{self.folder}: recording {record} is both in {places[record].path} and in {shelf.path}; remove one")
-            places[record] = shelf
-        return places
-
-    def _listed(self) -> Iterator[tuple[str, Shelf]]:
-        return ((record, shelf) for shelf in self._shelves for record in shelf.records)
-
-    @cached_property
-    def _comments(self) -> dict[str, Comments]:
-        """Of all recordings that have a header; each header is read once."""
-        return {
-            record: read_comments(self.folder / shelf.path / f"{record}.hea")
-            for record, shelf in self._places.items()
-            if f"{record}.hea" in shelf.names
-        }
+    def _who(self, record: str, shelf: Shelf) -> tuple[str, Identity]:
+        source = shelf.path.split("/")[1]
+        return source, challenge(source, record)
 
 
 _CASES: tuple[tuple[str, str], ...] = (

@@ -10,11 +10,19 @@ from __future__ import annotations
 import math
 import os
 import re
+from abc import abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from assets.dataset import DatasetError
+from assets.dataset import Dataset, DatasetError
+from assets.identities import Identity
+from assets.record import Record, RecordError
+from assets.tables import some
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AGE_ABOVE_89 = 300.0
 """What PTB-XL writes instead of ages above 89, and the Challenges with it; we write 90."""
@@ -68,6 +76,102 @@ class Comments(NamedTuple):
 
 
 NOTHING = Comments(math.nan, "unknown", ())
+
+
+class HeaderDataset(Dataset):
+    """A dataset without tables. Subclasses say where its shelves are, and whose a recording is."""
+
+    @abstractmethod
+    def _find_shelves(self) -> list[Shelf]:
+        """All folders of recordings, sorted by path; raises DatasetError where there are none."""
+
+    @abstractmethod
+    def _who(self, record: str, shelf: Shelf) -> tuple[str, Identity]:
+        """Site of a recording, and its patient."""
+
+    def files(self) -> list[Path]:
+        """Lists, headers and data files of the recordings.
+
+        Raises:
+            DatasetError: the folder has no recordings of this dataset.
+        """
+        return [Path(shelf.path, name) for shelf in self._shelves for name in shelf.files()]
+
+    def records(self) -> pd.DataFrame:
+        """Every recording that a list names or that has a header, by site and name; device and time are not published.
+
+        Of recordings whose header is not there, age and sex are unknown.
+
+        Raises:
+            DatasetError: the folder has no recordings of this dataset, two of one name, or an unreadable list.
+        """
+        import pandas as pd
+
+        sites, people = zip(*(self._who(r, shelf) for r, shelf in self._places.items()), strict=True)
+        comments = [self._comments.get(r, NOTHING) for r in self._places]
+        table = pd.DataFrame(
+            {
+                "record_id": list(self._places),
+                "patient_id": [p.patient_id for p in people],
+                "fold": [p.fold for p in people],
+                "age": [c.age for c in comments],
+                "sex": [c.sex for c in comments],
+                "site": sites,
+                "device": "",
+                "acquired_at": "",
+            }
+        )
+        return table.sort_values(["site", "record_id"], ignore_index=True)
+
+    def present(self, record_ids: list[str]) -> list[bool]:
+        """Which recordings have their header and their data file."""
+        return [(shelf := self._places.get(r)) is not None and shelf.has(r) for r in record_ids]
+
+    def read(self, record_id: str, fs_hz: float | None = None) -> Record:
+        """Read a recording at its own rate.
+
+        Raises:
+            RecordError: reason "absent" when header or data file is not there; else as `assets.readers.read_record`.
+        """
+        from assets.readers import read_record
+
+        shelf = self._places.get(record_id)
+        if shelf is None or not shelf.has(record_id):
+            where = self.folder if shelf is None else self.folder / shelf.path
+            raise RecordError("absent", where, f"has no header and data file of record {record_id!r}")
+        return read_record(self.folder / shelf.path / f"{record_id}.hea")
+
+    def _codes(self) -> dict[str, tuple[str, ...]]:
+        """SNOMED CT codes of all recordings that have a header; raises DatasetError where these are none."""
+        if odd := [f"{r} ({c.unreadable[0]!r})" for r, c in self._comments.items() if c.unreadable]:
+            raise DatasetError(f"{self.folder}: diagnoses of {some(odd)} are no SNOMED CT codes; restore the original headers")
+        return {r: c.codes for r, c in self._comments.items()}
+
+    @cached_property
+    def _shelves(self) -> list[Shelf]:
+        return self._find_shelves()
+
+    @cached_property
+    def _places(self) -> dict[str, Shelf]:
+        """Where each recording is."""
+        places: dict[str, Shelf] = {}
+        for shelf in self._shelves:
+            for record in shelf.records:
+                if record in places:
+                    raise DatasetError(
+                        f"{self.folder}: recording {record} is both in {places[record].path} and in {shelf.path}; remove one"
+                    )
+                places[record] = shelf
+        return places
+
+    @cached_property
+    def _comments(self) -> dict[str, Comments]:
+        """Of all recordings that have a header; each header is read once."""
+        return {
+            record: read_comments(self.folder / shelf.path / f"{record}.hea")
+            for record, shelf in self._places.items()
+            if f"{record}.hea" in shelf.names
+        }
 
 
 def shelves(folder: Path, top: str, depth: int) -> Iterator[Shelf]:
