@@ -21,6 +21,7 @@ BLOCKING: Mapping[str, tuple[str, ...]] = {
     "labels": ("labels",),
     "reports": ("reports", "privacy"),
     "prompts": ("prompts",),
+    "pairing": ("samples", "split", "panels"),
     "encoder": ("bundle",),
     "head": ("predictions",),
     "evaluation": ("metrics",),

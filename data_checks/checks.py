@@ -17,6 +17,8 @@ from data_checks.encoder import check_bundle
 from data_checks.evaluation import check_metrics
 from data_checks.head import check_predictions
 from data_checks.labels import check_labels
+from data_checks.pairing import check_samples, check_split
+from data_checks.pairing_panels import check_panels
 from data_checks.privacy import check_headers, check_report_privacy
 from data_checks.prompts import check_prompts
 from data_checks.raw import check_manifest, check_patient_leakage
@@ -50,6 +52,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
     "labels": (Check("labels", check_labels),),
     "reports": (Check("reports", check_reports), Check("privacy", check_report_privacy)),
     "prompts": (Check("prompts", check_prompts),),
+    "pairing": (Check("samples", check_samples), Check("split", check_split), Check("panels", check_panels)),
     "encoder": (Check("bundle", check_bundle),),
     "head": (Check("predictions", check_predictions),),
     "evaluation": (Check("metrics", check_metrics),),

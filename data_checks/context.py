@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BY_PARTITION = ("encoder", "head", "evaluation")
-_SHARED = ("prompts",)
+_SHARED = ("prompts", "pairing")
 
 
 def dataset_of(key: Key) -> type[Dataset] | None:

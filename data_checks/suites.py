@@ -157,6 +157,47 @@ def reports_suite() -> list[Any]:
     ]
 
 
+def pairing_suite() -> list[Any]:
+    """samples.parquet. Derived: ecg_of_patient, image_of_patient, stay_of_patient, panel_of_patient, same_seconds, ecg_in_window,
+    image_in_window, labs_in_window, usable, observed_as_referred, n_modalities, complete_as_ruled.
+    """
+    return [
+        *_some_rows("sample"),
+        *_identifier("sample_id", "sample id"),
+        _matches("patient_id", FILLED, "a patient id is not blank"),
+        *(
+            _true(f"{role}_of_patient", f"the {role}, where there is one, is known and of the sample's patient")
+            for role in ("ecg", "image", "stay", "panel")
+        ),
+        _true("same_seconds", "the seconds from the anchor are those between the sources' times"),
+        *(_true(f"{role}_in_window", f"the {role} lie in the rule's window") for role in ("ecg", "image", "labs")),
+        _true("usable", "ECG and picture have their files, and the picture a view that the rule wants"),
+        _true("observed_as_referred", "observed says what the sample refers to, and which reports have text"),
+        _between("n_modalities", 2, None, "at least two modalities are there"),
+        _true("complete_as_ruled", "every member is there where the rule asks for all"),
+    ]
+
+
+def pairing_split_suite() -> list[Any]:
+    """samples.parquet. Derived: fold_of_patient, part_of_fold."""
+    return [
+        _true("fold_of_patient", "the fold is the patient's own, by hash"),
+        _true("part_of_fold", "the part is that of the fold"),
+    ]
+
+
+def panels_suite() -> list[Any]:
+    """panels.parquet. Derived: as_sampled, as_valued, enough_items, recomputed."""
+    return [
+        *_some_rows("panel"),
+        *_identifier("panel_id", "panel id"),
+        _true("as_sampled", "patient, stay and part are those of the one sample that names the panel"),
+        _true("as_valued", "observed says which values there are"),
+        _true("enough_items", "a panel has as many items as the rule asks for"),
+        _true("recomputed", "percentiles are those of the training part's values, the mean where a value is missing"),
+    ]
+
+
 def prompts_suite() -> list[Any]:
     """All prompt sets as one table of set, code and prompt. Derived: is_text."""
     return [

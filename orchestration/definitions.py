@@ -12,6 +12,7 @@ from assets.heads import head_asset
 from assets.labels import labels_asset
 from assets.leaderboard import leaderboard_asset
 from assets.materialize import WorkspaceResource, asset_key
+from assets.pairing import pairing_assets
 from assets.prompts import prompts_asset
 from assets.raw import raw_asset
 from assets.registry import registry_asset
@@ -26,7 +27,7 @@ from orchestration.jobs import JOBS
 
 
 def _assets() -> list[dg.AssetsDefinition]:
-    found = [prompts_asset(), leaderboard_asset()]
+    found = [prompts_asset(), leaderboard_asset(), *pairing_assets()]
     for dataset in map(get_dataset, list_datasets()):
         found += [raw_asset(dataset), cleaned_asset(dataset)]
         if dataset.task_names:

@@ -125,13 +125,18 @@ class MimicIV(Dataset):
         )
 
     def labs(self) -> Iterator[pd.DataFrame]:
-        """Lab results in the order of the table; encounter_id is "" outside of stays.
+        """Lab results in the order of the table; encounter_id is "" outside of stays. People who were never admitted are no records
+        here, and their results are left out.
 
         Raises:
             DatasetError: the table is missing or holds what cannot be read.
         """
+        import pandas as pd
+
         path = self.folder / LAB_EVENTS
-        for part in read_table_parts(path, _LAB_COLUMNS, REMEDY):
+        admitted = pd.Index(read_admissions(self.folder)["subject_id"].unique())
+        for whole in read_table_parts(path, _LAB_COLUMNS, REMEDY):
+            part = whole[admitted.get_indexer(pd.Index(whole["subject_id"])) >= 0]
             if (bad := ~part["charttime"].str.fullmatch(_TIME) & (part["charttime"] != "")).any():
                 raise DatasetError(
                     f"{path}: charttime holds what is no time: {some(part.loc[bad, 'charttime'].tolist())}; download it again"
