@@ -13,9 +13,11 @@ Professional, 700 Hz: ACC (n, 3) in g, ECG and EMG (n, 1) in mV, EDA in microsie
 from __future__ import annotations
 
 import codecs
+import errno
 import mmap
 import os
 import re
+import stat
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,7 +83,7 @@ def read_wesad_pickle(path: Path) -> Session:
     """Read a subject's pickle.
 
     Raises:
-        RecordError: reasons absent, unreadable, empty, lfs_pointer; unsafe_pickle (it holds more than numbers and names),
+        RecordError: reasons absent, unreadable, unsafe_path, empty, lfs_pointer; unsafe_pickle (it holds more than numbers and names),
             bad_pickle (cut short or no pickle), bad_layout (not the arrays of WESAD).
     """
     data = _map(path)
@@ -90,13 +92,21 @@ def read_wesad_pickle(path: Path) -> Session:
 
 def _map(path: Path) -> mmap.mmap:
     try:
-        if not path.is_file():
-            raise RecordError("absent", path, "there is no such file")
-        with path.open("rb") as stream:
-            if os.fstat(stream.fileno()).st_size == 0:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)  # does not wait at a named pipe
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise RecordError("unsafe_path", path, "is no regular file; put the original file in its place")
+            if found.st_size == 0:
                 raise RecordError("empty", path, "is an empty file; download it again")
-            data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            data = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RecordError("absent", path, "there is no such file") from error
     except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ELOOP:
+            raise RecordError("unsafe_path", path, "is a link, which is not followed; put the original file in its place") from error
         raise RecordError("unreadable", path, f"cannot be read ({type(error).__name__}); check its permissions and its disk") from error
     if data[: len(_LFS)] == _LFS:
         raise RecordError("lfs_pointer", path, "is a git-lfs pointer and not the file itself; run `git lfs pull` where it came from")

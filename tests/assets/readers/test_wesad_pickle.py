@@ -256,9 +256,12 @@ def test_other_arrays_than_those_of_wesad_are_named(change: str, tmp_path: Path)
 def test_files_that_cannot_be_read_say_why(tmp_path: Path) -> None:
     assert refused(tmp_path, b"").reason == "empty"
     assert refused(tmp_path, b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n").reason == "lfs_pointer"
-    with pytest.raises(RecordError) as caught:
-        read_wesad_pickle(tmp_path / "S3.pkl")
-    assert caught.value.reason == "absent"
+    (tmp_path / "link.pkl").symlink_to(tmp_path / "S2.pkl")
+    os.mkfifo(tmp_path / "pipe.pkl")
+    for name, reason in (("S3.pkl", "absent"), ("S2.pkl/S2.pkl", "absent"), ("link.pkl", "unsafe_path"), ("pipe.pkl", "unsafe_path")):
+        with pytest.raises(RecordError) as caught:
+            read_wesad_pickle(tmp_path / name)
+        assert caught.value.reason == reason
 
 
 @pytest.mark.skipif(SHARED is None, reason="EINTHOVEN_SHARED_DATA is not set")

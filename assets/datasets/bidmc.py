@@ -1,0 +1,244 @@
+"""BIDMC: 53 recordings of eight minutes from intensive care, ECG, pulse wave and breathing (Pimentel et al. 2017).
+
+Layout of the original download, of which any part may be there; the tables are read, the same recordings in WFDB and MATLAB form are
+not:
+
+    bidmc_csv/bidmc_01_Signals.csv    time and signals at 125 Hz, in an order of its own in each recording
+    bidmc_csv/bidmc_01_Fix.txt        age, sex, ward, the recording of MIMIC II that it was cut from
+    bidmc_csv/bidmc_01_Numerics.csv, bidmc_01_Breaths.csv    which are not read
+
+Patients. The recordings are parts of the MIMIC II Matched Subset, several of one person (06 to 09 are), and MIMIC III kept the
+subject ids of MIMIC II. So patients have the id, and the fold, that they have in `mimic_iii_waveform`.
+
+Units. The tables state none. Values of ECG leads run from -0.5 to 1.5 and those of PLETH and RESP from 0 to 1, which are the ranges of
+the 8-bit converter in MIMIC's own headers, in mV and NU. So lead II is taken as millivolts; pulse wave and breathing have no unit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from assets.access import Access
+from assets.dataset import Channel, Dataset, DatasetError, Download, Source
+from assets.record import Record, RecordError
+from assets.splits import FOLDS, fold_of, folds_of, patient
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.random import Generator
+    from numpy.typing import NDArray
+
+NAMESPACE = "mimic3"
+FOLDER = "bidmc_csv"
+
+_CHANNELS = (Channel("II"), Channel("PLETH", "PPG", "NU", 1 / 4000), Channel("RESP", "RESP", "NU", 1 / 4000))
+"""PLETH and RESP span one unit, 4,000 counts, finer than the 8 or 10 bits of their converters."""
+
+_TO_MICROVOLTS = 1000.0
+_SIGNALS = re.compile(r"(bidmc_[0-9]{2})_Signals\.csv")
+_FIX = re.compile(r"(bidmc_[0-9]{2})_Fix\.txt")
+_FIX_BYTES = 1 << 16
+_SUBJECT = re.compile(r"^MIMIC II matched wdb ID: s0*([0-9]+)\s*$", re.MULTILINE)
+_AGE = re.compile(r"^Age: ([0-9]+)\+?\s*$", re.MULTILINE)
+_SEX = re.compile(r"^Gender: ([MF])\s*$", re.MULTILINE)
+_WARD = re.compile(r"^Location: ([^\r\n]*?)\s*$", re.MULTILINE)
+_BEGUN = re.compile(r"^MIMIC II data segment: ([0-9]{4}-[0-9]{2}-[0-9]{2})-([0-9]{2})-([0-9]{2})\s*$", re.MULTILINE)
+_SEXES = {"M": "male", "F": "female", "": "unknown"}
+
+
+class BIDMC(Dataset):
+    """BIDMC PPG and Respiration Dataset as downloaded."""
+
+    name: ClassVar[str] = "bidmc"
+    source: ClassVar[Source] = Source(
+        title="BIDMC PPG and Respiration Dataset",
+        version="1.0.0",
+        homepage="https://physionet.org/content/bidmc/1.0.0/",
+        licence="ODC-By 1.0",
+        terms="Free to download from PhysioNet without an account.",
+        citation="Pimentel et al., Towards a robust estimation of respiratory rate from pulse oximeters, IEEE Trans Biomed Eng 64(8):1914-1923 (2017), doi:10.1109/TBME.2016.2613124",
+        download=Download(
+            s3="s3://physionet-open/bidmc/1.0.0/",
+            https="https://physionet.org/files/bidmc/1.0.0/",
+            n_bytes=500_000_000,
+        ),
+    )
+    access: ClassVar[Access] = Access.OPEN
+    leads: ClassVar[tuple[str, ...]] = ("II",)
+    fs_hz: ClassVar[float] = 125.0
+
+    @classmethod
+    def channels(cls) -> tuple[Channel, ...]:
+        """Lead II, pulse wave and breathing, which every recording has; leads and pressures that only some have are left out."""
+        return _CHANNELS
+
+    def files(self) -> list[Path]:
+        """Signals and descriptions that are there.
+
+        Raises:
+            DatasetError: there are none.
+        """
+        if not self._names:
+            raise DatasetError(f"{self.folder / FOLDER} holds no recording of BIDMC (bidmc_01_Signals.csv ...); download it")
+        return sorted(Path(FOLDER) / name for name in self._names)
+
+    def records(self) -> pd.DataFrame:
+        """The recordings that are described, sorted. `acquired_at` is the surrogate time at which MIMIC's recording begins.
+
+        Raises:
+            DatasetError: there are none, or one has signals but no description that says whose they are.
+        """
+        import pandas as pd
+
+        texts = self._descriptions()
+        subjects = [_first(_SUBJECT, text) for text in texts.values()]
+        patients = [patient(NAMESPACE, subject) for subject in subjects]
+        begun = [_BEGUN.search(text) for text in texts.values()]
+        return pd.DataFrame(
+            {
+                "record_id": list(texts),
+                "patient_id": patients,
+                "fold": folds_of(patients),
+                "age": [float(_first(_AGE, text) or "nan") for text in texts.values()],
+                "sex": [_SEXES[_first(_SEX, text)] for text in texts.values()],
+                "site": [_first(_WARD, text) for text in texts.values()],
+                "device": "",
+                "acquired_at": [f"{m[1]}T{m[2]}:{m[3]}:00" if m else "" for m in begun],
+            }
+        )
+
+    def present(self, record_ids: list[str]) -> list[bool]:
+        """Which recordings have their signals."""
+        return [f"{r}_Signals.csv" in self._names for r in record_ids]
+
+    def read(self, record_id: str, fs_hz: float | None = None) -> Record:
+        """Read lead II (as millivolts), pulse wave and breathing of a recording; there is one rate only."""
+        import numpy as np
+
+        from assets.readers import read_record
+
+        name = f"{record_id}_Signals.csv"
+        path = self.folder / FOLDER / name
+        if not _SIGNALS.fullmatch(name):
+            raise RecordError("absent", path.parent, f"has no record {record_id!r}")
+        record = read_record(path)
+        rows = [i for i, lead in enumerate(record.leads) if lead in {c.name for c in _CHANNELS}]
+        unstated = [record.leads[i] == "II" and record.units[i] == "NU" for i in rows]
+        factor_L1 = np.array([[_TO_MICROVOLTS if plain else 1.0] for plain in unstated], np.float32)
+        return replace(
+            record,
+            signal_LT=record.signal_LT[rows] * factor_L1,
+            leads=tuple(record.leads[i] for i in rows),
+            units=tuple("uV" if plain else record.units[i] for i, plain in zip(rows, unstated, strict=True)),
+        )
+
+    @classmethod
+    def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:
+        """21 seconds of 22 recordings of 20 people; one without its signals, one cut short."""
+        _write_fixture(folder, seed)
+
+    @cached_property
+    def _names(self) -> set[str]:
+        folder = self.folder / FOLDER
+        there = {p.name for p in folder.iterdir() if p.is_file()} if folder.is_dir() else set()
+        return {name for name in there if _SIGNALS.fullmatch(name) or _FIX.fullmatch(name)}
+
+    def _descriptions(self) -> dict[str, str]:
+        """Record id to the text of its description.
+
+        Raises:
+            DatasetError: there are none, or one is missing or says nothing of the patient.
+        """
+        described = sorted(match[1] for match in map(_FIX.fullmatch, self._names) if match)
+        recorded = {match[1] for match in map(_SIGNALS.fullmatch, self._names) if match}
+        if alone := sorted(recorded - set(described)):
+            raise DatasetError(
+                f"{self.folder / FOLDER / f'{alone[0]}_Fix.txt'} is missing, and only it says whose recording that is; download it"
+            )
+        if not described:
+            raise DatasetError(f"{self.folder / FOLDER} holds no recording of BIDMC (bidmc_01_Signals.csv ...); download it")
+        texts = {}
+        for record_id in described:
+            path = self.folder / FOLDER / f"{record_id}_Fix.txt"
+            with path.open("rb") as stream:
+                texts[record_id] = stream.read(_FIX_BYTES).decode("latin-1")
+            if not _SUBJECT.search(texts[record_id]):
+                raise DatasetError(f"{path} names no subject of MIMIC II; restore the original file")
+        return texts
+
+
+def _first(pattern: re.Pattern[str], text: str) -> str:
+    match = pattern.search(text)
+    return match[1] if match else ""
+
+
+_PER_FOLD = 2
+_FIRST_SUBJECT = 1241
+_SECONDS = 21.0
+_SAME_PERSON = (5, 6)
+"""Recordings, by place, of the person of the one before."""
+
+_CUT_SHORT, _NO_SIGNALS = 11, 17
+
+
+def _subjects() -> Iterator[int]:
+    """Two people a fold, in order of their ids."""
+    places = dict.fromkeys(range(1, FOLDS + 1), 0)
+    for subject in count(_FIRST_SUBJECT, 97):
+        fold = fold_of(patient(NAMESPACE, str(subject)))
+        if places[fold] < _PER_FOLD:
+            places[fold] += 1
+            yield subject
+        if sum(places.values()) == _PER_FOLD * FOLDS:
+            return
+
+
+def _write_fixture(folder: Path, seed: int) -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    subjects = list(_subjects())
+    for place in _SAME_PERSON:
+        subjects.insert(place, subjects[place - 1])
+    for place, subject in enumerate(subjects):
+        stem = folder / FOLDER / f"bidmc_{place + 1:02d}"
+        columns = _columns(rng, place)
+        Path(f"{stem}_Fix.txt").write_text(
+            f"{stem.name}\nSignals: {'; '.join(columns)}\nSignals sampling frequency: 125 Hz\nAge: {40 + place if place else 'NaN'}\n"
+            f"Gender: {'MF'[place % 2]}\nLocation: {('micu', 'csru')[place % 2]}\nMIMIC II matched wdb ID: s{subject:05d}\n"
+            f"MIMIC II data segment: 3195-12-{1 + place:02d}-05-38\n"
+        )
+        if place == _NO_SIGNALS:
+            continue
+        table = np.stack([np.arange(len(columns["II"])) / 125, *columns.values()], axis=1)
+        form = ",".join(["%g", *["%.5g"] * len(columns)])
+        lines = [",".join(["Time [s]", *(f" {name}" for name in columns)]), *(form % tuple(row) for row in table.tolist())]
+        text = "\n".join(lines) + "\n"
+        Path(f"{stem}_Signals.csv").write_text(text[: 2 * len(text) // 3] if place == _CUT_SHORT else text)
+
+
+def _columns(rng: Generator, place: int) -> dict[str, NDArray[np.float64]]:
+    """Signals by name, in one of three orders."""
+    from assets.signals.simulated_monitor import draw_beats, draw_breathing, draw_ecg, draw_pulse_wave
+
+    beats = draw_beats(rng, _SECONDS)
+    two_T, v_T = draw_ecg(beats, rng, 125.0, _SECONDS, gains=(0.9, 0.5)) / 1000
+    found = {
+        "II": two_T,
+        "PLETH": draw_pulse_wave(beats, rng, 125.0, _SECONDS),
+        "RESP": draw_breathing(rng, 125.0, _SECONDS),
+        "V": v_T,
+    }
+    if place % 3 == 0:
+        return found
+    order = ("RESP", "PLETH", "II", "V") if place % 3 == 1 else ("RESP", "PLETH", "V", "II")
+    pressure = {} if place % 3 == 1 else {"ABP": 80 + 30 * found["PLETH"]}
+    return {name: found[name] for name in order} | pressure
