@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from models.errors import ConfigurationError, EinthovenError
+from orchestration.cli_data import data_app
+from orchestration.terminal import console, problems
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,12 +21,9 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     help="Einthoven: foundation models of cardiac signals, from raw records to a promoted model.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Datasets: what is known, what is there, whether it is intact.")
 new_app = typer.Typer(no_args_is_help=True, help="Skeletons for a method or dataset of your own.")
 app.add_typer(data_app, name="data")
 app.add_typer(new_app, name="new")
-console = Console() if sys.stdout.isatty() else Console(width=140)
-problems = Console(stderr=True)
 
 DatasetOption = Annotated[str, typer.Option("--dataset", "-d", help="a dataset from `einthoven data list`")]
 
@@ -182,64 +180,6 @@ def ui(
     from orchestration.ui import serve_ui
 
     serve_ui(port, mlflow_port, console.print)
-
-
-@data_app.command("list")
-def data_list() -> None:
-    """Every dataset: licence, access, where it is looked for, and what of it is there."""
-    from assets.dataset import get_dataset, list_datasets
-    from assets.settings import load
-
-    settings = load()
-    table = Table("dataset", "title", "licence", "access", "tasks", "folder", "there")
-    for name in list_datasets():
-        dataset = get_dataset(name)
-        folder = settings.dataset_folder(name)
-        there = "yes" if folder.is_dir() else "made on first use" if dataset.simulated else "no"
-        table.add_row(
-            name,
-            f"{dataset.source.title} {dataset.source.version}",
-            dataset.source.licence,
-            str(dataset.access),
-            " ".join(dataset.task_names),
-            str(folder),
-            there,
-        )
-    console.print(table)
-
-
-@data_app.command("verify")
-def data_verify(dataset: Annotated[str, typer.Argument(help="a dataset")]) -> None:
-    """Read every file of a dataset and everything made from it, and compare with what was recorded."""
-    from orchestration.doctor import verify_dataset
-
-    bad = 0
-    for name, fault in verify_dataset(dataset):
-        bad += fault is not None
-        console.print(f"[green]intact[/]  {escape(name)}" if fault is None else f"[red]fault[/]   {escape(fault)}", highlight=False)
-    if bad:
-        raise typer.Exit(1)
-
-
-@data_app.command("push")
-def data_push() -> None:
-    """Record in DVC what was made and send it to the remote, if its access class allows."""
-    from assets.outputs import Workspace
-    from assets.settings import load
-    from orchestration.versioning import current_outputs, require_dvc_allows, run_dvc
-
-    settings = load()
-    require_dvc_allows(settings, current_outputs(Workspace(settings.home)))
-    run_dvc("commit", "--force")
-    console.print(run_dvc("push"))
-
-
-@data_app.command("pull")
-def data_pull() -> None:
-    """Bring back from the DVC remote what dvc.lock names."""
-    from orchestration.versioning import run_dvc
-
-    console.print(run_dvc("pull"))
 
 
 @new_app.command("method")

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from assets.access import Access
-from assets.dataset import Dataset, DatasetError, Source, Task
+from assets.dataset import Dataset, DatasetError, Download, Source, Task
 from assets.record import Record, RecordError
 from assets.scp import STATEMENTS, TASK_TITLES, class_names, label_table, task_classes
 from assets.splits import patient
@@ -57,6 +57,7 @@ class PTBXL(Dataset):
         licence="CC BY 4.0",
         terms="Free to download from PhysioNet without an account.",
         citation="Wagner et al., PTB-XL, a large publicly available electrocardiography dataset, Sci Data 7:154 (2020), doi:10.13026/kfzx-aw45",
+        download=Download(s3="s3://physionet-open/ptb-xl/1.0.3/", https="https://physionet.org/files/ptb-xl/1.0.3/", n_bytes=3_000_000_000),
     )
     access: ClassVar[Access] = Access.OPEN
     leads: ClassVar[tuple[str, ...]] = LEADS
