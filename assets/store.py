@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from assets.outputs import Built
 from assets.record import Record, RecordError
 from assets.shards import INDEX, RowTable, ShardWriter
 from assets.signals import quality, repair
+from assets.signals.counts import LARGEST_COUNT, to_counts
 from assets.signals.preprocess import preprocess
 from models.recipes import Recipe
 from models.types import LEADS
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 STORE_FORMAT_VERSION = 2
 """2: source_checksum for source_sha256, column absent, n_samples counts what was recorded, parts in quarantine."""
 
-LARGEST_COUNT = 32767
 SLOWEST_HZ, FASTEST_HZ = 1.0, 100_000.0
 SLOWEST_ECG_HZ = 50.0
 """Rates between which a recording is taken; they bound what resampling may allocate."""
@@ -112,10 +113,10 @@ def build_store(
 
 def record_rows(records: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Rows of a table of records as dictionaries, made a part at a time."""
-    columns = list(FROM_RECORD)
     for first in range(0, len(records), _CHUNK_ROWS):
-        for row in records[columns].iloc[first : first + _CHUNK_ROWS].to_dict("records"):
-            yield {str(k): v for k, v in row.items()}
+        columns = [records[name].iloc[first : first + _CHUNK_ROWS].tolist() for name in FROM_RECORD]
+        for values in zip(*columns, strict=True):
+            yield dict(zip(FROM_RECORD, values, strict=True))
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,6 @@ class _Window:
     for among the `first` windows of parts."""
 
     part: _Part
-    signal_LT: NDArray[np.float32]
     start_s: float
     length: int
     missing_fraction: float
@@ -159,8 +159,7 @@ class _Builder:
         self._writer, self._quarantine, self._absent = writer, quarantine, absent
         self._layout = ChannelLayout(channels, dataset.required_channels, recipe.absent == "zero")
         self._kinds = [channel.kind for channel in channels]
-        self._scale_L1 = np.array([[channel.scale] for channel in channels], np.float32)
-        self._unscaled = bool((self._scale_L1 == 1).all())
+        self._scale_L = np.array([channel.scale for channel in channels], np.float32)
         self._judged_L = np.array([channel.kind == "ECG" and channel.unit == "uV" for channel in channels])
         self._twelve = tuple(channel.name for channel in channels[: len(LEADS)]) == LEADS and bool(self._judged_L[: len(LEADS)].all())
         self._pending: list[_Part] = []
@@ -168,6 +167,7 @@ class _Builder:
         self._refused: set[str] = set()
         self._partly: set[str] = set()
         self._seen = SeenWaveforms()
+        self._part_of_fold = cache(dataset.part)
         self._last_stored = ""
         self._n_remainders = 0
 
@@ -209,7 +209,7 @@ class _Builder:
             )
         signal_LT, absent_L = self._layout.select(record)
         missing_LT = None
-        if not np.isfinite(signal_LT.sum()):  # one quick pass; only what it finds is looked at closely
+        if not repair.is_whole(signal_LT):
             dead_L = repair.dead_leads(signal_LT) & ~absent_L
             if named := self._layout.lacking(dead_L):
                 raise refusal("no_finite_sample", f"{', '.join(named)}: every sample is missing")
@@ -240,39 +240,31 @@ class _Builder:
         if not parts:
             return
         signal_BLT = preprocess(np.stack([part.signal_LT for part in parts]), self._kinds, parts[0].fs_hz, self._recipe)
-        windows: list[_Window] = []
+        n_channels, length = signal_BLT.shape[1:]
+        if length < self._width:
+            signal_BLT = np.concatenate([signal_BLT, np.zeros((len(parts), n_channels, self._width - length), np.float32)], axis=2)
+        n_windows = signal_BLT.shape[2] // self._width
+        if n_windows == 1 and signal_BLT.shape[2] == self._width:
+            self._write([self._window(part, 0, min(length, self._width)) for part in parts], signal_BLT)
+            return
+        self._n_remainders += len(parts) * (length % self._width != 0)
         for part, signal_LT in zip(parts, signal_BLT, strict=True):
-            for window in self._windows(part, signal_LT):
-                windows.append(window)
-                if len(windows) == _BATCH:
-                    self._write(windows)
-                    windows = []
-        self._write(windows)
+            signal_KLT = signal_LT[:, : n_windows * self._width].reshape(n_channels, n_windows, self._width).swapaxes(0, 1)
+            for k in range(0, n_windows, _BATCH):
+                some = range(k, min(k + _BATCH, n_windows))
+                self._write([self._window(part, i, self._width) for i in some], np.ascontiguousarray(signal_KLT[k : k + _BATCH]))
 
-    def _windows(self, part: _Part, signal_LT: NDArray[np.float32]) -> Iterator[_Window]:
-        """Windows one after the other from the start; a rest too short for a window is left out and counted."""
-        width, length = self._width, signal_LT.shape[1]
-        if length < width:
-            padded_LT = np.zeros((signal_LT.shape[0], width), np.float32)
-            padded_LT[:, :length] = signal_LT
-            yield _Window(part, padded_LT, part.start_s, length, 0.0 if part.missing_LT is None else float(part.missing_LT.mean()))
-            return
-        for k in range(length // width):
-            share = 0.0
-            if part.missing_LT is not None:
-                first, last = round(k * self._window_s * part.fs_hz), round((k + 1) * self._window_s * part.fs_hz)
-                share = float(part.missing_LT[:, first:last].mean())
-            yield _Window(part, signal_LT[:, k * width : (k + 1) * width], part.start_s + k * self._window_s, width, share, first=k == 0)
-        self._n_remainders += length % width != 0
+    def _window(self, part: _Part, k: int, length: int) -> _Window:
+        """What the index says of the window `k` of a part."""
+        share = 0.0
+        if part.missing_LT is not None:
+            first, last = round(k * self._window_s * part.fs_hz), round((k + 1) * self._window_s * part.fs_hz)
+            share = float(part.missing_LT[:, first:last].mean())
+        return _Window(part, part.start_s + k * self._window_s, length, share, first=k == 0)
 
-    def _write(self, windows: list[_Window]) -> None:
+    def _write(self, windows: list[_Window], signal_BLT: NDArray[np.float32]) -> None:
         """Turn windows into counts, judge them and write them; windows that cannot be held are refused one by one."""
-        if not windows:
-            return
-        signal_BLT = np.stack([window.signal_LT for window in windows])
-        scaled_BLT = signal_BLT if self._unscaled else signal_BLT / self._scale_L1
-        over_BL = np.abs(scaled_BLT).max(axis=2) > LARGEST_COUNT
-        counts_BLT = np.rint(np.clip(scaled_BLT, -LARGEST_COUNT, LARGEST_COUNT) if over_BL.any() else scaled_BLT).astype("<i2")
+        counts_BLT, over_BL = to_counts(signal_BLT, self._scale_L)
         good: list[int] = []
         for i, still in enumerate(_still(counts_BLT).tolist()):
             fault = self._fault(windows[i], counts_BLT[i], over_BL[i], still, self._writer.n_rows + len(good))
@@ -300,11 +292,10 @@ class _Builder:
             "missing_fraction": [window.missing_fraction for window in windows],
             "absent": [window.part.absent for window in windows],
             "source_checksum": [window.part.checksum for window in windows],
-            "flat": quality.bit_mask(quality.flat_leads(signal_BLT, self._fs_hz) & judged_L).tolist(),
-            "saturated": quality.bit_mask(quality.saturated_leads(signal_BLT) & judged_L).tolist(),
-            "noisy": quality.bit_mask(quality.noisy_leads(signal_BLT, self._fs_hz) & judged_L).tolist(),
             "limb_swap": quality.limb_swap(signal_BLT[:, :twelve]).tolist() if self._twelve else [False] * len(windows),
         }
+        for name, flags_BL in quality.lead_flags(signal_BLT, self._fs_hz)._asdict().items():
+            columns[name] = quality.bit_mask(flags_BL & judged_L).tolist()
         return columns
 
     def _fault(self, window: _Window, counts_LT: NDArray[np.int16], over_L: NDArray[np.bool_], still: bool, row: int) -> RecordError | None:
@@ -315,7 +306,7 @@ class _Builder:
             return refusal("constant", "no lead ever changes")
         if window.first:
             record = window.part.row
-            owned_by = owner(record["patient_id"], self._dataset.part(record["fold"]))
+            owned_by = owner(record["patient_id"], self._part_of_fold(record["fold"]))
             if (same := self._seen.first_row(counts_LT, owned_by)) is not None:
                 said = f"the same waveform is stored already for another patient or part of the split, in row {same} of the index"
                 return refusal("duplicate", said)
