@@ -155,7 +155,7 @@ class World:
             "kind": "store", "format_version": 1, "dataset": self.dataset.name, "recipe": "native", "index": "index.arrow",
             "channels": [{"name": lead, "kind": "ECG", "unit": "uV", "scale": 1.0, "fs_hz": 100.0} for lead in LEADS],
             "shards": [{"file": "shard-00000.npy", "rows": 20, **shard}, {"file": "shard-00001.npy", "rows": n - 20, **shard}],
-            "n_quarantined": 1, "n_absent": 0,
+            "n_quarantined": 1, "n_absent": 0, "window_s": 0.5,
         }  # fmt: skip
 
     def label_table(self) -> pd.DataFrame:

@@ -344,3 +344,21 @@ def test_patients_whom_another_dataset_places_elsewhere_are_told(world: Any, mon
     assert verdict.passed
     assert "1 of 3 patients that other holds too are in another part there" in verdict.message
     assert verdict.details["also_in"] == {"other": {"patients": 3, "in_another_part": 1}}
+
+
+def test_records_too_short_for_a_recipe_with_a_longer_window_are_no_fault_of_the_dataset(world: Any) -> None:
+    world.raw()
+
+    def short(bad: pd.DataFrame) -> pd.DataFrame:
+        rest = bad.assign(record_id="r38", reason="too_short", path="")
+        return pd.concat([bad, *(rest.assign(record_id=f"r{i}") for i in range(30, 39))])
+
+    def judge(window_s: float) -> Any:
+        return world.judge(
+            world.cleaned(index=lambda f: f.iloc[:30], quarantine=short, facts=lambda f: f | {"window_s": window_s}), "quarantine"
+        )
+
+    assert not judge(10.0).passed
+    verdict = judge(12.0)
+    assert verdict.passed
+    assert "9 records are shorter than the recipe's windows of 12 s" in verdict.message
