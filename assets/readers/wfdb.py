@@ -1,285 +1,195 @@
-"""Reads WFDB records: signal format 16, also behind a byte offset (the `16+24` of Challenge .mat files).
+"""Reads WFDB records: every signal format of the manual, of one segment and of several, whole or in parts.
 
-Written from the format's description (header(5) and signal(5) of the WFDB manual). Strict where a common reader guesses:
-a gain of 0 is refused and not taken for 200, checksums are compared, a data file must have exactly the length that its
-header states, and no header can make the reader open another folder or allocate more than the files hold.
+Strict where a common reader guesses: a gain of 0 is refused and not taken for 200, checksums are compared, a data file must
+have the length that its header states, and no header can make the reader open another folder or allocate more than a small
+multiple of what the files hold.
+
+A record has one rate. Where signals have several samples a frame (a header's `212x4`), each frame is averaged, as WFDB's own
+library does by default; `full_rate` keeps all samples instead and repeats those of slower signals, which is its other mode.
 """
 
 from __future__ import annotations
 
-import math
-import os
-import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import xxhash
 
+from assets.readers import wfdb_files
+from assets.readers.wfdb_decode import Segment, check_memory, check_sums, load_segment, open_segment, read_frames
+from assets.readers.wfdb_header import NULL, Header, Layout, parse_header
 from assets.record import Record, RecordError
-from models.types import LEADS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-INVALID = -32768
-"""The count that marks a missing sample in format 16."""
 
-MICROVOLTS: dict[str, float] = {
-    "uV": 1.0, "uv": 1.0, "µV": 1.0, "μV": 1.0,
-    "mV": 1e3, "mv": 1e3,
-    "V": 1e6, "v": 1e6,
-}  # fmt: skip
-"""Microvolts per unit. "MV" is missing on purpose: it may mean milli or mega."""
+class _Part(NamedTuple):
+    """A segment where it lies in a record of several; None where nothing was recorded."""
 
-COARSEST_UV = 1000.0
-"""A count as coarse as this cannot carry an ECG (R waves are about 1 mV tall): such a gain is a placeholder."""
-
-_HEADER_BYTES = 1 << 20
-_LFS = b"version https://git-lfs.github.com/spec/"
-_CANONICAL = {lead.lower(): lead for lead in LEADS}
-_NUMBER = r"[+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(?:[eE][+-]?[0-9]{1,3})?"
-_FORMAT = re.compile(r"([0-9]{1,4})(?:x([0-9]{1,4}))?(?::([0-9]{1,9}))?(?:\+([0-9]{1,18}))?")
-_GAIN = re.compile(rf"({_NUMBER})(?:\(([+-]?[0-9]{{1,9}})\))?(?:/(\S+))?")
-_RATE = re.compile(rf"({_NUMBER})(?:/.*)?")
-_COUNT = re.compile(r"[0-9]{1,18}")
-_SIGNAL = re.compile(r"(\S+)\s+(\S+)(?:\s+(\S+)((?:\s+[+-]?[0-9]{1,18}(?!\S)){0,5})\s*(.*))?")
-_DATA_FILE = re.compile(r"[^\x00-\x1f/\\]{1,255}")
+    start: int
+    stop: int
+    segment: Segment | None
 
 
-class _Source(NamedTuple):
-    """What the first three words of a signal line say; the baseline is None where they leave it open."""
-
-    offset: int
-    factor: float
-    baseline: int | None
-    unit: str
-
-
-class _Signal(NamedTuple):
-    """One signal line of a header: `physical = (count - baseline) * factor` in `unit`."""
-
-    file: str
-    offset: int
-    factor: float
-    baseline: int
-    unit: str
-    checksum: int | None
-    lead: str
-
-
-class _Header(NamedTuple):
-    fs_hz: float
-    n_samples: int | None
-    signals: tuple[_Signal, ...]
-
-
-def read_wfdb(path: Path) -> Record:
+def read_wfdb(path: Path, full_rate: bool = False) -> Record:
     """Read a WFDB record.
 
     Args:
         path: header, data file, or both without their ending.
+        full_rate: return the rate of the fastest signal; otherwise the header's, for which samples of a frame are averaged.
 
     Returns:
-        The record in the header's lead order; voltages in microvolts, signals of another kind in their own unit.
+        The record in the header's lead order (of several segments: in that of their layout); voltages in microvolts,
+        signals of another kind in their own unit, what was not recorded as NaN.
 
     Raises:
-        RecordError: reasons absent, missing_header, missing_signal, unreadable, lfs_pointer, bad_header, record_name,
-            unsafe_path, unsupported_format, sampling_rate, zero_gain, bad_gain, bad_units, unnamed_lead,
-            duplicate_leads, truncated, length_mismatch, empty, checksum.
+        RecordError: reasons absent, missing_header, missing_segment, missing_signal, unreadable, lfs_pointer, bad_header,
+            record_name, unsafe_path, unsupported_format, sampling_rate, zero_gain, bad_gain, bad_units, unnamed_lead,
+            duplicate_leads, truncated, length_mismatch, empty, bad_signal_file, checksum, too_large.
     """
-    path = _header_path(path)
-    raw = _read_file(path, "absent", _HEADER_BYTES)
-    if len(raw) > _HEADER_BYTES:
-        raise RecordError("bad_header", path, f"is longer than {_HEADER_BYTES} bytes and cannot be a WFDB header")
-    header = _parse_header(path, raw)
+    header_path, raw, header = _read_header(path)
     digest = xxhash.xxh3_128(raw)
-    blocks = []
-    for group in _by_file(path, header.signals):
-        data_path = path.with_name(group[0].file)
-        expected = _expected_bytes(header, group)
-        data = _read_file(data_path, "missing_signal", expected)
-        digest.update(data)
-        blocks.append(_decode(data_path, data, expected, group))
-    if len({block.shape[1] for block in blocks}) > 1:
-        raise RecordError("length_mismatch", path, f"data files hold {[b.shape[1] for b in blocks]} samples per lead; they must agree")
-    return Record(
-        signal_LT=blocks[0] if len(blocks) == 1 else np.concatenate(blocks),
-        leads=tuple(s.lead for s in header.signals),
-        fs_hz=header.fs_hz,
-        units=tuple(s.unit for s in header.signals),
-        source_checksum=digest.hexdigest(),
-    )
+    if header.segments:
+        return _join(header_path, header, full_rate, digest)
+    segment = open_segment(header_path, raw, header)
+    rate = header.layout.fastest if full_rate else 1
+    signal_LT, sums_L = read_frames(segment, 0, segment.n_frames, rate, digest)
+    check_sums(segment, sums_L)
+    return _record(header.layout, signal_LT, header.fs_hz * rate, digest)
 
 
-def _header_path(path: Path) -> Path:
-    """The header that belongs to a path, whether or not it exists."""
-    if path.suffix == ".hea":
-        return path
-    longer = path.with_name(path.name + ".hea")
-    return path.with_suffix(".hea") if path.suffix and not longer.exists() and path.exists() else longer
+def read_wfdb_segments(
+    path: Path, max_samples: int | None = None, full_rate: bool = False, on_fault: Callable[[RecordError], object] | None = None
+) -> Iterator[Record]:
+    """Read a WFDB record in parts, one after the other: its segments, which each have leads of their own, without the gaps.
+
+    Args:
+        path: as `read_wfdb`.
+        max_samples: longer segments are cut into parts of so many samples.
+        full_rate: as `read_wfdb`.
+        on_fault: told of each segment that cannot be used, which then ends early; without it the fault is raised. A checksum
+            is known at a segment's end only, after its parts.
+
+    Yields:
+        Parts with `start_s`, in order of time. `source_checksum` is over the segment's header and the part's bytes (of FLAC:
+        the part's samples), of an uncut segment over its files.
+
+    Raises:
+        RecordError: as `read_wfdb`.
+    """
+    if max_samples is not None and max_samples < 1:
+        raise ValueError(f"parts of {max_samples} samples cannot be made")
+    header_path, raw, header = _read_header(path)
+    if not header.segments:
+        yield from _pieces(open_segment(header_path, raw, header), 0, max_samples, full_rate)
+        return
+    start = 0
+    for name, length in header.segments:
+        try:
+            if name != NULL and length:
+                yield from _pieces(_load(header_path, header, name, length), start, max_samples, full_rate)
+        except RecordError as error:
+            if on_fault is None:
+                raise
+            on_fault(error)
+        start += length
 
 
-def _read_file(path: Path, missing: str, limit: int | None = None) -> bytes:
-    """The bytes of a file. With a limit, one byte more than that is read of a longer file, however long it is."""
-    try:
-        if not path.is_file():
-            return _refuse_missing(path, missing)
-        with path.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            data = stream.read(size if limit is None else min(size, limit + 1))
-    except (OSError, ValueError) as error:
-        raise RecordError("unreadable", path, f"cannot be read ({type(error).__name__}); check its permissions and its disk") from error
-    if data.startswith(_LFS):
-        raise RecordError("lfs_pointer", path, "is a git-lfs pointer and not the file itself; run `git lfs pull` where it came from")
-    return data
+def _read_header(path: Path) -> tuple[str, bytes, Header]:
+    header_path = wfdb_files.header_of(path)
+    raw = wfdb_files.read_header(header_path)
+    return header_path, raw, parse_header(header_path, raw)
 
 
-def _refuse_missing(path: Path, missing: str) -> bytes:
-    if missing == "missing_signal":
-        raise RecordError(missing, path, "the header names this data file, but it is not there; download it again")
-    if any(path.with_suffix(ending).exists() for ending in (".dat", ".mat")):
-        raise RecordError("missing_header", path, "the data file is there without its header; download the header again")
-    raise RecordError(missing, path, "there is no such record")
+def _record(layout: Layout, signal_LT: NDArray[np.float32], fs_hz: float, digest: xxhash.xxh3_128, start_s: float = 0.0) -> Record:
+    return Record(signal_LT, layout.leads, fs_hz, layout.units, digest.hexdigest(), start_s)
 
 
-def _parse_header(path: Path, raw: bytes) -> _Header:
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
-    lines = [line.strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
-    if not lines:
-        raise RecordError("bad_header", path, "holds no record line")
-    name, n_signals, fs_hz, n_samples = _parse_record_line(path, lines[0])
-    if path.stem not in (name, name.rpartition(".")[0]):
-        raise RecordError("record_name", path, f"describes record {name[:80]!r} but is named {path.stem!r}; restore the original file name")
-    if n_signals != len(lines) - 1:
-        raise RecordError("bad_header", path, f"states {n_signals} signals but has {len(lines) - 1} signal lines")
-    sources: dict[tuple[str, str, str], _Source] = {}
-    signals = tuple(_parse_signal_line(path, line, sources) for line in lines[1:])
-    names = [s.lead for s in signals]
-    if repeated := sorted({n for n in names if names.count(n) > 1}):
-        raise RecordError("duplicate_leads", path, f"names {', '.join(repeated)} more than once")
-    return _Header(fs_hz, n_samples, signals)
+def _pieces(segment: Segment, start: int, max_samples: int | None, full_rate: bool) -> Iterator[Record]:
+    """A segment that begins at frame `start` of its record, cut into parts."""
+    layout, fs_hz = segment.header.layout, segment.header.fs_hz
+    rate = layout.fastest if full_rate else 1
+    step = segment.n_frames if max_samples is None else max(1, max_samples // rate)
+    totals_L = np.zeros(len(layout.leads), np.int64)
+    for first in range(0, segment.n_frames, step):
+        digest = xxhash.xxh3_128(segment.raw)
+        signal_LT, sums_L = read_frames(segment, first, min(first + step, segment.n_frames), rate, digest)
+        totals_L += sums_L & 0xFFFF
+        if step >= segment.n_frames:
+            check_sums(segment, totals_L)  # before the segment is handed out, where that is possible
+        yield _record(layout, signal_LT, fs_hz * rate, digest, (start + first) / fs_hz)
+    check_sums(segment, totals_L)
 
 
-def _parse_record_line(path: Path, line: str) -> tuple[str, int, float, int | None]:
-    """Name, number of signals, sampling rate, samples per signal (None where the header leaves it open)."""
-    name, *fields = line.split()
-    if "/" in name:
-        raise RecordError("unsupported_format", path, "is a record of several segments; this reader takes single-segment records")
-    if not fields or not _COUNT.fullmatch(fields[0]) or int(fields[0]) == 0:
-        raise RecordError("bad_header", path, f"record line {line[:80]!r} does not state a number of signals")
-    rate = _RATE.fullmatch(fields[1]) if len(fields) > 1 else None
-    fs_hz = float(rate[1]) if rate else 0.0
-    if not (math.isfinite(fs_hz) and 0 < fs_hz <= 1e7):
-        raise RecordError("sampling_rate", path, f"record line {line[:80]!r} states no usable sampling rate")
-    if len(fields) < 3:
-        return name, int(fields[0]), fs_hz, None
-    if not _COUNT.fullmatch(fields[2]):
-        raise RecordError("bad_header", path, f"record line {line[:80]!r} states {fields[2][:20]!r} samples per signal")
-    return name, int(fields[0]), fs_hz, int(fields[2]) or None  # 0 means unspecified in this format
+def _load(header_path: str, header: Header, name: str, length: int) -> Segment:
+    """A named segment, which must fit the record it belongs to."""
+    folder = header_path[: header_path.rfind("/") + 1]
+    segment = load_segment(wfdb_files.below(folder, name) + ".hea", "missing_segment")
+    if segment.header.fs_hz != header.fs_hz:
+        raise RecordError("sampling_rate", segment.path, f"states {segment.header.fs_hz:g} Hz in a record of {header.fs_hz:g} Hz")
+    if segment.n_frames != length:
+        raise RecordError("length_mismatch", segment.path, f"has {segment.n_frames} samples where its record states {length}")
+    return segment
 
 
-def _parse_signal_line(path: Path, line: str, sources: dict[tuple[str, str, str], _Source]) -> _Signal:
-    """Parse a signal line; `sources` keeps what neighbouring lines repeat word for word."""
-    match = _SIGNAL.fullmatch(line)
-    if match is None:
-        raise RecordError("bad_header", path, f"signal line {line[:80]!r} states no signal format")
-    file, form, gain, integers, name = match.groups(default="")
-    source = sources.get((file, form, gain))
-    if source is None:
-        source = sources[file, form, gain] = _parse_source(path, file, form, gain)
-    numbers = [int(n) for n in integers.split()]  # resolution, zero, first value, checksum, block size; writers stop early
-    lead = " ".join(name.split())
-    if not lead:
-        raise RecordError("unnamed_lead", path, f"signal line {line[:80]!r} names no lead; add its name at the end of the line")
-    return _Signal(
-        file=file,
-        offset=source.offset,
-        factor=source.factor,
-        baseline=source.baseline if source.baseline is not None else (numbers[1] if len(numbers) > 1 else 0),
-        unit=source.unit,
-        checksum=numbers[3] if len(numbers) > 3 else None,
-        lead=_CANONICAL.get(lead.lower(), lead),
-    )
-
-
-def _parse_source(path: Path, file: str, form: str, gain: str) -> _Source:
-    if not _DATA_FILE.fullmatch(file) or file in ("-", ".", "..") or file.startswith("~"):
-        raise RecordError("unsafe_path", path, f"names the data file {file[:80]!r}; only a plain file beside the header is read")
-    match = _FORMAT.fullmatch(form)
-    if match is None:
-        raise RecordError("bad_header", path, f"{form[:40]!r} is no signal format")
-    number, per_frame, skew, offset = match.groups()
-    if int(number) != 16 or int(per_frame or 1) != 1 or int(skew or 0) != 0:
-        raise RecordError("unsupported_format", path, f"signal format {form!r} is not read; this reader takes format 16")
-    return _Source(int(offset or 0), *_parse_gain(path, gain))
-
-
-def _parse_gain(path: Path, text: str) -> tuple[float, int | None, str]:
-    """Physical units per count, baseline if stated, unit."""
-    match = _GAIN.fullmatch(text)
-    if match is None:
-        raise RecordError("bad_gain", path, f"gain {text[:40]!r} is not a number of counts per unit; amplitudes would be unknown")
-    gain, unit = float(match[1]), match[3] or "mV"
-    if gain == 0:
-        raise RecordError("zero_gain", path, "a gain of 0 leaves amplitudes unknown; take the gain from the recorder's documentation")
-    if not 1e-9 <= gain <= 1e12:
-        raise RecordError("bad_gain", path, f"gain {text[:40]!r} is negative or out of any sensible range")
-    baseline = None if match[2] is None else int(match[2])
-    if unit not in MICROVOLTS:
-        if unit.lower().endswith("v"):
-            raise RecordError("bad_units", path, f"unit {unit[:20]!r} is not known; voltages are read in {', '.join(sorted(MICROVOLTS))}")
-        return 1.0 / gain, baseline, unit
-    if MICROVOLTS[unit] / gain >= COARSEST_UV:
-        raise RecordError("bad_gain", path, f"with gain {text[:40]!r} one count is {MICROVOLTS[unit] / gain:g} uV, too coarse for any ECG")
-    return MICROVOLTS[unit] / gain, baseline, "uV"
-
-
-def _by_file(path: Path, signals: tuple[_Signal, ...]) -> list[list[_Signal]]:
-    """Neighbouring signals that share a data file, in the header's order."""
-    groups: list[list[_Signal]] = []
-    for signal in signals:
-        if groups and groups[-1][0].file == signal.file:
-            groups[-1].append(signal)
+def _parts(header_path: str, header: Header, digest: xxhash.xxh3_128) -> tuple[Layout | None, list[_Part]]:
+    """The layout, where there is one, and all segments."""
+    layout, parts, start = None, [], 0
+    for name, length in header.segments:
+        if name == NULL:
+            parts.append(_Part(start, start + length, None))
+        elif length:
+            parts.append(_Part(start, start + length, _load(header_path, header, name, length)))
         else:
-            groups.append([signal])
-    if len({g[0].file for g in groups}) != len(groups):
-        raise RecordError("bad_header", path, "signals of one data file must stand on neighbouring lines")
-    if any(s.offset != g[0].offset for g in groups for s in g):
-        raise RecordError("bad_header", path, "signals of one data file state different byte offsets")
-    return groups
+            folder = header_path[: header_path.rfind("/") + 1]
+            path = wfdb_files.below(folder, name) + ".hea"
+            raw = wfdb_files.read_header(path, "missing_segment")
+            digest.update(raw)
+            layout = parse_header(path, raw).layout
+            if layout.groups or not layout.leads:
+                raise RecordError("bad_header", path, "has no samples by its record, and must be a layout then: data files named ~")
+        start += length
+    return layout, parts
 
 
-def _expected_bytes(header: _Header, signals: list[_Signal]) -> int | None:
-    """Length of a data file as the header has it, or None where it leaves that open."""
-    return None if header.n_samples is None else signals[0].offset + header.n_samples * 2 * len(signals)
+def _join(header_path: str, header: Header, full_rate: bool, digest: xxhash.xxh3_128) -> Record:
+    """Read all segments into one record, by the names of their layout's leads; what no segment holds is NaN."""
+    layout, parts = _parts(header_path, header, digest)
+    segments = [part.segment for part in parts if part.segment is not None]
+    fixed = layout is None
+    if layout is None:
+        if not segments:
+            raise RecordError("empty", header_path, "has neither a layout nor a segment with samples")
+        layout = segments[0].header.layout
+    if header.n_signals != len(layout.leads):
+        raise RecordError("bad_header", header_path, f"states {header.n_signals} signals where its segments have {len(layout.leads)}")
+    layouts = [layout, *(segment.header.layout for segment in segments)]
+    rate = max(known.fastest for known in layouts) if full_rate else 1
+    n_samples = (header.n_samples or 0) * rate
+    check_memory(header_path, len(layout.leads), n_samples, len(header.segments) + sum(segment.n_bytes for segment in segments))
+    signal_LT = np.full((len(layout.leads), n_samples), np.nan, np.float32)
+    for start, stop, segment in parts:
+        if segment is None:
+            continue
+        rows = _rows(segment, layout, fixed)
+        digest.update(segment.raw)
+        values_LT, sums_L = read_frames(segment, 0, stop - start, rate, digest)
+        check_sums(segment, sums_L)
+        signal_LT[rows, start * rate : stop * rate] = values_LT
+    return _record(layout, signal_LT, header.fs_hz * rate, digest)
 
 
-def _check_length(path: Path, length: int, offset: int, width: int, expected: int | None) -> None:
-    if length < offset or (expected is not None and length < expected) or (expected is None and (length - offset) % width):
-        wanted = f"{expected} bytes" if expected is not None else f"whole frames of {width} bytes from byte {offset} on"
-        raise RecordError("truncated", path, f"holds {length} bytes where its header asks for {wanted}; download it again")
-    if expected is not None and length > expected:
-        raise RecordError("length_mismatch", path, f"holds more than the {expected} bytes of its header; the two do not belong together")
-    if length == offset:
-        raise RecordError("empty", path, "holds no samples")
-
-
-def _decode(path: Path, data: bytes, expected: int | None, signals: list[_Signal]) -> NDArray[np.float32]:
-    """Physical values of the signals of one data file, shape (leads, samples)."""
-    offset = signals[0].offset
-    _check_length(path, len(data), offset, 2 * len(signals), expected)
-    counts_LT = np.ascontiguousarray(np.frombuffer(data, "<i2", offset=offset).reshape(-1, len(signals)).T)
-    sums_L = counts_LT.sum(axis=1, dtype=np.int64)
-    wrong = [s.lead for s, total in zip(signals, sums_L.tolist(), strict=True) if s.checksum is not None and (total - s.checksum) & 0xFFFF]
-    if wrong:
-        raise RecordError("checksum", path, f"the samples of {', '.join(wrong)} do not add up to the header's checksums; download it again")
-    baseline_L1 = np.array([[s.baseline] for s in signals], np.float64)
-    factor_L1 = np.array([[s.factor] for s in signals], np.float64)
-    signal_LT = ((counts_LT - baseline_L1) * factor_L1).astype(np.float32)
-    signal_LT[counts_LT == INVALID] = np.nan
-    return signal_LT
+def _rows(segment: Segment, layout: Layout, fixed: bool) -> list[int]:
+    """The record's rows that a segment's leads go to."""
+    own = segment.header.layout
+    if unknown := [lead for lead in own.leads if lead not in layout.leads]:
+        raise RecordError("bad_header", segment.path, f"names {', '.join(unknown)[:80]}, which the record's layout does not")
+    if fixed and own.leads != layout.leads:
+        raise RecordError("bad_header", segment.path, "has other leads than the segments before; such a record needs a layout")
+    rows = [layout.leads.index(lead) for lead in own.leads]
+    if odd := [lead for lead, unit, row in zip(own.leads, own.units, rows, strict=True) if unit != layout.units[row]]:
+        raise RecordError("bad_units", segment.path, f"gives {', '.join(odd)[:80]} in another unit than the record's layout")
+    return rows
