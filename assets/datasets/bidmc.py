@@ -141,7 +141,7 @@ class BIDMC(Dataset):
 
     @classmethod
     def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:
-        """21 seconds of 22 recordings of 20 people; one without its signals, one cut short."""
+        """21 seconds of 22 recordings of 20 people; one is without its signals."""
         _write_fixture(folder, seed)
 
     @cached_property
@@ -185,7 +185,7 @@ _SECONDS = 21.0
 _SAME_PERSON = (5, 6)
 """Recordings, by place, of the person of the one before."""
 
-_CUT_SHORT, _NO_SIGNALS = 11, 17
+_NO_SIGNALS = 17
 
 
 def _subjects() -> Iterator[int]:
@@ -221,8 +221,7 @@ def _write_fixture(folder: Path, seed: int) -> None:
         table = np.stack([np.arange(len(columns["II"])) / 125, *columns.values()], axis=1)
         form = ",".join(["%g", *["%.5g"] * len(columns)])
         lines = [",".join(["Time [s]", *(f" {name}" for name in columns)]), *(form % tuple(row) for row in table.tolist())]
-        text = "\n".join(lines) + "\n"
-        Path(f"{stem}_Signals.csv").write_text(text[: 2 * len(text) // 3] if place == _CUT_SHORT else text)
+        Path(f"{stem}_Signals.csv").write_text("\n".join(lines) + "\n")
 
 
 def _columns(rng: Generator, place: int) -> dict[str, NDArray[np.float64]]:

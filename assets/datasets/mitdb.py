@@ -118,7 +118,7 @@ class MITDB(Dataset):
 
     @classmethod
     def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:
-        """Twenty seconds of each recording but one, with their leads; one is damaged."""
+        """Twenty seconds of each recording but one, with their leads."""
         _write_fixture(folder, seed)
 
     def _stem(self, record_id: str) -> Path:
@@ -131,7 +131,7 @@ _OTHER_LEADS = {
     "100": ("MLII", "V5"), "123": ("MLII", "V5"), "103": ("MLII", "V2"), "117": ("MLII", "V2"), "124": ("MLII", "V4"),
     "102": ("V5", "V2"), "104": ("V5", "V2"), "114": ("V5", "MLII"),
 }  # fmt: skip
-_NOT_THERE, _DAMAGED = "234", "233"
+_NOT_THERE = "234"
 _SECONDS = 20.0
 
 
@@ -155,7 +155,4 @@ def _write_fixture(folder: Path, seed: int) -> None:
         samples = np.rint(beats.time_N * fs_hz).astype(int).tolist()
         symbols = ["V" if early else "/" if name in PACED else "N" for early in beats.early_N]
         write_annotations(folder / f"{name}.atr", [5, *samples], ["+", *symbols], ["(N", *([""] * len(samples))])
-    damaged = bytearray((folder / f"{_DAMAGED}.dat").read_bytes())
-    damaged[3000] ^= 0x10
-    (folder / f"{_DAMAGED}.dat").write_bytes(damaged)
     (folder / "RECORDS").write_text("".join(f"{name}\n" for name in RECORDS))

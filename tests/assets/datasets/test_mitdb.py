@@ -63,13 +63,18 @@ def test_leads_are_taken_by_name(original: Path, tmp_path: Path) -> None:
     assert absent["124"] == 0b10110 and absent["114"] == 0b01110
 
 
-def test_a_recording_that_is_damaged_or_not_there_is_told(original: Path) -> None:
-    dataset = MITDB(original)
-    for record_id, reason in (("233", "checksum"), ("234", "absent"), ("110", "absent"), ("../100", "absent")):
+def test_a_recording_that_is_damaged_or_not_there_is_told(original: Path, tmp_path: Path) -> None:
+    shutil.copy(original / "100.hea", tmp_path)
+    damaged = bytearray((original / "100.dat").read_bytes())
+    damaged[3000] ^= 0x10
+    (tmp_path / "100.dat").write_bytes(damaged)
+    dataset = MITDB(tmp_path)
+    for record_id, reason in (("100", "checksum"), ("101", "absent"), ("110", "absent"), ("../100", "absent")):
         with pytest.raises(RecordError) as caught:
             dataset.read(record_id)
         assert caught.value.reason == reason
-        assert str(original) in str(caught.value)
+        assert str(tmp_path) in str(caught.value)
+    dataset = MITDB(original)
     assert dataset.present(["100", "234"]) == [True, False]
 
 
