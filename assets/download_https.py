@@ -81,7 +81,7 @@ class HttpsTransport:
             found = {k.lower(): v for k, v in answer.headers.items()}
             if answer.status not in (301, 302, 303, 307, 308) or "location" not in found:
                 break
-            answer.release_conn()
+            answer.close()
             url = urljoin(url, found["location"])
         else:
             raise DownloadError(f"{_join(self._base, address)} leads from one address to the next more than {_MOST_REDIRECTS} times")

@@ -10,7 +10,7 @@ from models.errors import EinthovenError
 
 PIECE_BYTES = 1 << 18
 CONNECT_TIMEOUT_S = 20.0
-READ_TIMEOUT_S = 60.0
+READ_TIMEOUT_S = 30.0
 
 
 class DownloadError(EinthovenError):
