@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from assets.access import Access
-from assets.challenge_headers import HeaderDataset, Shelf, shelves
+from assets.challenge_headers import HeaderDataset, Shelf, shelves, write_checksums
 from assets.dataset import DatasetError, Task
 from assets.identities import Identity, challenge
 from assets.snomed import label_table, scored_classes
 from models.types import LEADS
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from numpy.random import Generator
+    from numpy.typing import NDArray
 
 TOP = "training"
 TASK = "dx"
@@ -60,7 +62,7 @@ class ChallengeDataset(HeaderDataset):
 
     @classmethod
     def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:
-        """Write some thirty invented recordings of all sources, in the original layout."""
+        """Write some fifty invented recordings of all sources, in the original layout."""
         _write_fixture(folder, cls.year, cls.sources, seed)
 
     def _find_shelves(self) -> list[Shelf]:
@@ -109,10 +111,10 @@ _CASES: tuple[tuple[str, str], ...] = (
 """What is drawn, and the codes that say so: every scored class of both years, one case without any, and lists as they occur."""
 
 _INVENTED: dict[str, str] = {
-    "ptb-xl": "HR00001 HR00002 HR00003 HR00005 HR00008 HR00009 HR00010 HR00038 HR00137 HR01001",
-    "georgia": "E00001 E00003 E00004 E00005 E00006 E00007 E01001",
-    "cpsc_2018": "A0001 A0002 A0003 A0015 A0043",
-    "cpsc_2018_extra": "Q0002 Q0003 Q0008",
+    "ptb-xl": "HR00001 HR00002 HR00003 HR00005 HR00006 HR00007 HR00008 HR00009 HR00010 HR00017 HR00038 HR00040 HR00137 HR01001",
+    "georgia": "E00001 E00003 E00004 E00005 E00006 E00007 E00008 E00009 E00010 E00011 E00012 E00013 E00022 E00024 E01001",
+    "cpsc_2018": "A0001 A0002 A0003 A0004 A0005 A0006 A0007 A0015 A0017 A0025 A0031 A0043",
+    "cpsc_2018_extra": "Q0002 Q0003 Q0005 Q0006 Q0008",
     "ptb": "S0001 S0002 S0004",
     "st_petersburg_incart": "I0016 I0017 I0020",
     "chapman_shaoxing": "JS00002 JS00004 JS00005",
@@ -122,6 +124,9 @@ _INVENTED: dict[str, str] = {
 
 _MISSING = ("georgia", "g1", "E00999")
 """A recording that its list names and that is not there."""
+
+_COPIES = {"JS20001": "JS00002", "E00009": "E00003"}
+"""Recordings that are in the release twice, as some dozens are."""
 
 _UNLABELLED, _SHORT, _WITHOUT_DATA = "A0002", "E00005", "E00007"
 _AGES = {"HR00008": "300", "A0003": "-1", "E00003": "NaN", "E00004": "Unknown"}
@@ -135,21 +140,24 @@ def _write_fixture(folder: Path, year: int, sources: tuple[str, ...], seed: int)
 
     rng = np.random.default_rng(seed)
     lists: dict[Path, list[str]] = {}
+    signals: dict[str, NDArray[np.float32]] = {}
     names = [(source, name) for source in sources for name in _INVENTED[source].split()]
     for i, (source, name) in enumerate(names):
         findings, codes = _CASES[i % len(_CASES)]
         fs_hz, seconds = {"ptb": (1000, 12.0), "st_petersburg_incart": (257, 20.0)}.get(source, (500, 10.0))
         seconds = {_SHORT: 6.0, "A0001": 15.0}.get(name, seconds)
         shelf = folder / TOP / source / f"g{int(name.lstrip('AEHIJQRS')) // 1000 + 1}"
-        signal_LT = simulate(findings.split(), rng, fs_hz, seconds)
+        copied = signals.get(_COPIES.get(name, ""))
+        signals[name] = simulate(findings.split(), rng, fs_hz, seconds) if copied is None else copied
         comments = _invented_comments(rng, name, "" if name == _UNLABELLED else codes, "#" if i % 3 else "# ", short_sex=year == 2020)
-        write_challenge_record(shelf, name, signal_LT, LEADS, fs_hz, comments)
+        write_challenge_record(shelf, name, signals[name], LEADS, fs_hz, comments)
         lists.setdefault(shelf, []).append(name)
         if name == _WITHOUT_DATA:
             (shelf / f"{name}.mat").unlink()
     lists[folder / TOP / _MISSING[0] / _MISSING[1]].append(_MISSING[2])
     for shelf, listed in lists.items():
         (shelf / "RECORDS").write_text("\n".join(listed) + "\n")
+    write_checksums(folder)
 
 
 def _invented_comments(rng: Generator, name: str, codes: str, mark: str, *, short_sex: bool) -> list[str]:

@@ -3,15 +3,19 @@
 The Challenges of 2020 and 2021 and the Shaoxing and Ningbo database have no table: age, sex and diagnoses stand in comments at the
 end of each header ("#Age: 74" or "# Age: 74"), and recordings lie in many small folders, each with a list RECORDS. Every file is
 read once, folders are listed and not asked file by file, and no link is followed: 88,253 headers take seconds.
+
+Both releases hold recordings twice under different names, some with different diagnoses. Where the release's own SHA256SUMS.txt is
+there, recordings whose data files have the same checksum are the same patient, in the fold of the first of them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,9 +32,13 @@ AGE_ABOVE_89 = 300.0
 """What PTB-XL writes instead of ages above 89, and the Challenges with it; we write 90."""
 
 _OLDEST = 120.0
+CHECKSUMS = "SHA256SUMS.txt"
+
 _HEADER_BYTES = 1 << 16
+_CHECKSUM_BYTES = 1 << 27
 _LIST_BYTES = 1 << 22
 _COMMENT = re.compile(rb"^#[ \t]*(age|sex|dx)[ \t]*:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_CHECKSUM = re.compile(rb"^([0-9a-f]{64})[ *]+(\S+\.mat)\r?$", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
 _NO_CODE = ("", "unknown", "nan")
@@ -95,7 +103,8 @@ class HeaderDataset(Dataset):
         Raises:
             DatasetError: the folder has no recordings of this dataset.
         """
-        return [Path(shelf.path, name) for shelf in self._shelves for name in shelf.files()]
+        lists = [Path(CHECKSUMS)] if (self.folder / CHECKSUMS).is_file() else []
+        return lists + [Path(shelf.path, name) for shelf in self._shelves for name in shelf.files()]
 
     def records(self) -> pd.DataFrame:
         """Every recording that a list names or that has a header, by site and name; device and time are not published.
@@ -107,7 +116,8 @@ class HeaderDataset(Dataset):
         """
         import pandas as pd
 
-        sites, people = zip(*(self._who(r, shelf) for r, shelf in self._places.items()), strict=True)
+        sites, alone = zip(*(self._who(r, shelf) for r, shelf in self._places.items()), strict=True)
+        people = self._with_copies(alone)
         comments = [self._comments.get(r, NOTHING) for r in self._places]
         table = pd.DataFrame(
             {
@@ -140,6 +150,19 @@ class HeaderDataset(Dataset):
             where = self.folder if shelf is None else self.folder / shelf.path
             raise RecordError("absent", where, f"has no header and data file of record {record_id!r}")
         return read_record(self.folder / shelf.path / f"{record_id}.hea")
+
+    def _with_copies(self, people: Sequence[Identity]) -> list[Identity]:
+        """The patients of all recordings; those of recordings with the same data file are the first of them."""
+        published = dict[str, bytes]()
+        if (self.folder / CHECKSUMS).is_file():
+            with (self.folder / CHECKSUMS).open("rb") as stream:
+                raw = stream.read(_CHECKSUM_BYTES)
+            published = {match[2].decode("ascii", "replace"): match[1] for match in _CHECKSUM.finditer(raw)}
+        keys = [published.get(f"{shelf.path}/{record}.mat", b"") for record, shelf in self._places.items()]
+        first: dict[bytes, Identity] = {}
+        for key, who in zip(keys, people, strict=True):
+            first[key] = min(first.get(key, who), who)
+        return [first[key] if key else who for key, who in zip(keys, people, strict=True)]
 
     def _codes(self) -> dict[str, tuple[str, ...]]:
         """SNOMED CT codes of all recordings that have a header; raises DatasetError where these are none."""
@@ -256,3 +279,10 @@ def _listed(path: Path) -> set[str]:
     if wrong := sorted(n for n in names if not _NAME.fullmatch(n)):
         raise DatasetError(f"{path} names {wrong[0][:60]!r}, which is no recording; download it again")
     return names
+
+
+def write_checksums(folder: Path) -> None:
+    """Write the list of checksums that a release has, for imitations."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(folder).as_posix()}" for p in paths]
+    (folder / CHECKSUMS).write_text("\n".join(lines) + "\n")

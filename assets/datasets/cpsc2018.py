@@ -168,7 +168,7 @@ class CPSC2018(Dataset):
 
     @classmethod
     def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:
-        """Write 36 invented recordings in three folders; one is too short for a window, another is not there."""
+        """Write 52 invented recordings in three folders; one is too short for a window, another is not there."""
         _write_fixture(folder, seed)
 
     @cached_property
@@ -245,9 +245,9 @@ def _element(raw: bytes, position: int) -> tuple[int, bytes, int]:
 
 
 _DRAWN = {"1": "NORM", "2": "AFIB", "3": "1AVB", "4": "CLBBB", "5": "CRBBB", "6": "PAC", "7": "PVC", "8": "STD_", "9": "STE_"}
-_TRAINING = "1 2 3 4 5 6 7 8 9 10 11 12 13 14 16 18 19 20 21 23 24 29"
-_VALIDATION = "15 17 22 26 27 28 44"
-_TEST = "25 31 43 46 50 51 54"
+_TRAINING = "1 2 3 4 5 6 7 8 9 10 11 12 13 14 16 18 19 20 21 23 24 29 32 33 34 35 36 37 38 39 40 41 42 45 47"
+_VALIDATION = "15 17 22 26 27 28 30 44 49"
+_TEST = "25 31 43 46 50 51 54 55"
 _SHORT, _MISSING, _AGELESS = "A0012", "A0011", "A0009"
 
 
@@ -266,7 +266,7 @@ def _write_fixture(folder: Path, seed: int) -> None:
         rows.append({"Recording": name, "First_label": first, "Second_label": second})
         sex, age = ("Male", "Female")[i % 2], np.nan if name == _AGELESS else int(rng.integers(20, 89))
         if name != _MISSING:
-            _write_mat(folder / SETS[1 + i * 3 // 36] / f"{name}.mat", sex, age, signal_LT)
+            _write_mat(folder / SETS[1 + i // 18] / f"{name}.mat", sex, age, signal_LT)
     write_table(folder / REFERENCE, ("Recording", *COLUMNS), rows)
 
 

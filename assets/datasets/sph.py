@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from assets.access import Access
-from assets.challenge_headers import HeaderDataset, Shelf, shelves
+from assets.challenge_headers import HeaderDataset, Shelf, shelves, write_checksums
 from assets.dataset import DatasetError, Download, Source, Task
 from assets.identities import Identity, of_record
 from assets.sph_labels import CONDITIONS, CSN_NAMES, RHYTHM_NAMES, csn_classes, rhythm
 from models.types import LEADS
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 TOP = "WFDBRecords"
 LAST_OF_SHAOXING = "JS10646"
@@ -92,7 +94,7 @@ class SPH(HeaderDataset):
 
     @classmethod
     def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:
-        """Write 36 invented recordings in the original layout; one header is damaged as in the original, one recording missing."""
+        """Write 52 invented recordings in the original layout; one header is damaged as in the original, one recording missing."""
         _write_fixture(folder, seed)
 
     def _find_shelves(self) -> list[Shelf]:
@@ -125,13 +127,16 @@ _CASES: tuple[tuple[str, str], ...] = (
 """What is drawn, and the acronyms that say so."""
 
 _FIXTURE = {
-    "01/010": "JS00001 JS00002 JS00004 JS00005 JS00007 JS00008 JS00023 JS00041 JS00042 JS00044 JS00050 JS00052 JS00060 JS00074",
+    "01/010": "JS00001 JS00002 JS00004 JS00005 JS00007 JS00008 JS00012 JS00013 JS00016 JS00018 JS00023 JS00041 JS00042 JS00044 JS00050 JS00052 "
+    "JS00060 JS00061 JS00074 JS00085 JS00088 JS00093",
     "01/019": "JS01001 JS01002 JS01052",
-    "11/113": "JS10655 JS10656 JS10657 JS10668 JS10670 JS10671 JS10672 JS10673 JS10674 JS10675 JS10704 JS10717 JS10756",
-    "20/206": "JS20001 JS20007 JS20008 JS20010 JS20011 JS20018",
+    "11/113": "JS10655 JS10656 JS10657 JS10668 JS10670 JS10671 JS10672 JS10673 JS10674 JS10675 JS10704 JS10717 JS10722 JS10734 JS10739 JS10756 "
+    "JS10762 JS10810",
+    "20/206": "JS20001 JS20007 JS20008 JS20010 JS20011 JS20018 JS20021 JS20022 JS20023",
 }
 """Names as published, so that patients and folds are real while what they show is not."""
 
+_COPIES = {"JS20001": "JS00002"}
 _DAMAGED, _MISSING, _UNLABELLED, _FOREIGN = "JS01052", "JS01001", "JS00042", "JS20010"
 
 
@@ -143,6 +148,7 @@ def _write_fixture(folder: Path, seed: int) -> None:
 
     rng = np.random.default_rng(seed)
     codes_of = {acronym: code for code, (acronym, _) in CONDITIONS.items()}
+    signals: dict[str, NDArray[np.float32]] = {}
     for place, names in _FIXTURE.items():
         for name in names.split():
             findings, acronyms = _CASES[int(name[2:]) % len(_CASES)]
@@ -150,8 +156,10 @@ def _write_fixture(folder: Path, seed: int) -> None:
             codes += ["55827005"] * (name == _FOREIGN)  # left ventricular high voltage has no acronym
             fields = {"Age": rng.integers(4, 90), "Sex": ("Male", "Female")[int(rng.integers(2))], "Dx": ",".join(codes)}
             comments = [f"#{field}: {value}" for field, value in (fields | dict.fromkeys(("Rx", "Hx", "Sx"), "Unknown")).items()]
+            copied = signals.get(_COPIES.get(name, ""))
+            signals[name] = simulate(findings.split(), rng, 500.0) if copied is None else copied
             if name != _MISSING:
-                write_challenge_record(folder / TOP / place, name, simulate(findings.split(), rng, 500.0), LEADS, 500, comments)
+                write_challenge_record(folder / TOP / place, name, signals[name], LEADS, 500, comments)
         (folder / TOP / place / "RECORDS").write_text(names.replace(" ", "\n") + "\n")
     damaged = folder / TOP / "01/019" / f"{_DAMAGED}.hea"
     damaged.write_text(damaged.read_text().replace(f"\n{_DAMAGED}.mat 16x1+24 1000.0(0)", "00", 1))
@@ -159,3 +167,4 @@ def _write_fixture(folder: Path, seed: int) -> None:
     (folder / "ConditionNames_SNOMED-CT.csv").write_text(
         "\ufeffAcronym Name,Full Name,Snomed_CT\n" + "\n".join(rows) + "\n", encoding="utf-8"
     )
+    write_checksums(folder)

@@ -90,6 +90,19 @@ def test_sources_patients_and_folds(dataset: CinC2021) -> None:
     assert records.loc[["A0003", "E00003", "E00004", "E00999"], "age"].isna().all()
 
 
+def test_recordings_that_are_there_twice_are_one_patient(dataset: CinC2021, copy: CinC2021) -> None:
+    records = dataset.records().set_index("record_id")
+    assert (records.loc["JS20001", "patient_id"], records.loc["JS20001", "fold"]) == ("sph:JS00002", records.loc["JS00002", "fold"])
+    assert records["patient_id"].nunique() == len(records) - 4  # two copies, and second recordings in PTB and INCART
+    checksums = copy.folder / "SHA256SUMS.txt"
+    assert Path(checksums.name) in copy.files()
+    checksums.write_bytes(checksums.read_bytes()[:-900] + b"\n\xff\x00 no checksum\n")
+    assert len(CinC2021(copy.folder).records()) == len(records)
+    checksums.unlink()
+    alone = CinC2021(copy.folder).records().set_index("record_id")
+    assert alone.loc["JS20001", "patient_id"] == "sph:JS20001"
+
+
 def test_what_is_not_there(dataset: CinC2021) -> None:
     ids = ["E00999", "E00007", "E00001", "no such record"]
     assert dataset.present(ids) == [False, False, True, False]

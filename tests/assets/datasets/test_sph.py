@@ -88,12 +88,13 @@ def test_one_rhythm_or_the_reason_why_not(acronyms: str, expected: str) -> None:
 
 def test_records(dataset: SPH) -> None:
     records = dataset.records().set_index("record_id")
-    assert len(records) == 36
-    assert records["site"].value_counts().to_dict() == {"ningbo": 19, "chapman_shaoxing": 17}
-    assert records["patient_id"]["JS20001"] == "sph:JS20001"
+    assert len(records) == 52
+    assert records["site"].value_counts().to_dict() == {"ningbo": 27, "chapman_shaoxing": 25}
+    assert records["patient_id"]["JS20007"] == "sph:JS20007"
+    assert records["patient_id"]["JS20001"] == "sph:JS00002"  # the same recording
     assert records["sex"]["JS01001"] == "unknown"  # not there
     assert dataset.present(["JS00001", "JS01001"]) == [True, False]
-    assert (Path("WFDBRecords/01/010/JS00001.hea") in dataset.files()) and len(dataset.files()) == 2 * 35 + 4
+    assert (Path("WFDBRecords/01/010/JS00001.hea") in dataset.files()) and len(dataset.files()) == 2 * 51 + 4 + 1
 
 
 def test_signals_and_the_header_that_lost_a_line_end(dataset: SPH) -> None:
@@ -109,7 +110,7 @@ def test_signals_and_the_header_that_lost_a_line_end(dataset: SPH) -> None:
 
 def test_labels_and_what_they_leave_out(dataset: SPH) -> None:
     four, exact, published = (dataset.labels(t).set_index("record_id") for t in ("rhythm4", "csn_exact", "csn_published"))
-    assert (four.sum(axis=1) == 1).all() and len(four) == 34
+    assert (four.sum(axis=1) == 1).all() and len(four) == 50
     assert dataset.left_out_of_rhythm4() == {"no_rhythm": 1}  # JS00042 has no codes, JS01001 no header
     assert tuple(exact.columns) == tuple(published.columns) == CSN_CLASSES
     assert (published.loc[exact.index] >= exact).all().all() and published["AF"].sum() > exact["AF"].sum()
