@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.installed
 
-.PHONY: demo test ui check bench setup repro constraints clean
+.PHONY: demo test fuzz ui check bench setup repro constraints clean
 
 setup: $(SETUP)
 
@@ -22,6 +22,11 @@ demo: $(SETUP)  ## the whole way on the synthetic dataset, from raw records to a
 
 test: $(SETUP)  ## every test; what needs a component that is not installed is skipped and says why
 	@$(BIN)/pytest -n 2 --dist loadfile
+
+MINUTES ?= 10
+fuzz: $(SETUP)  ## recordings drawn by hypothesis, then MINUTES of damaged bytes for every reader; findings in var/fuzz
+	@$(BIN)/pytest -p no:xdist tests/properties --hypothesis-profile=long
+	@nice $(BIN)/python -m tests.fuzz.run --seconds $$(($(MINUTES) * 60)) --crashes var/fuzz
 
 ui: $(SETUP)  ## Dagster's UI and daemon, MLflow's UI
 	@$(BIN)/einthoven ui

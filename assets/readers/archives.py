@@ -63,7 +63,6 @@ def unpack(archive: Path, folder: Path, *, limit_bytes: int) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder) as name:
             names = _write(archive, Path(name), limit_bytes)
-            os.sync()
             return _move(archive, Path(name), folder, names)
     except OSError as error:
         raise ArchiveError(f"{archive} cannot be unpacked into {folder} ({error.strerror or error}); check permissions and disk") from error
@@ -136,6 +135,8 @@ def _copy(archive: Path, member: _Member, out: IO[bytes]) -> None:
         if left < 0:
             break
         out.write(piece)
+    out.flush()
+    os.fsync(out.fileno())
     if left:
         raise ArchiveError(f"{archive} holds {member.name[:80]!r} with another length than it states; download it again")
 
@@ -166,8 +167,10 @@ def _zip_members(archive: Path, stream: IO[bytes]) -> Iterator[_Member]:
     with zipfile.ZipFile(stream) as opened:
         for info in opened.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or info.flag_bits & 1:
-                raise ArchiveError(f"{archive} holds a link, a device or an encrypted member ({info.filename[:80]!r}); it is not unpacked")
+            if not info.filename or kind not in (0, stat.S_IFREG, stat.S_IFDIR) or info.flag_bits & 1:
+                raise ArchiveError(
+                    f"{archive} holds a link, a device, an encrypted member or one without a name ({info.filename[:80]!r}); it is not unpacked"
+                )
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ArchiveError(f"{archive} is packed by another method than deflate; unpack it by hand")
             if info.is_dir():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import struct
 import warnings
 from pathlib import Path
@@ -35,6 +36,7 @@ _BYTE_ORDERS = {
 because pydicom unpacks them without a limit; waveforms have no other packed form."""
 
 _SAMPLES = {("SB", 8): "i1", ("UB", 8): "u1", ("SS", 16): "i2", ("US", 16): "u2"}
+_UID = re.compile(r"[0-9.]{1,64}")
 _WAVEFORM_SEQUENCE = 0x54000100
 _LONG_VRS = (b"OB", b"OW", b"OF", b"SQ", b"UN", b"UT")
 
@@ -58,9 +60,8 @@ def read_dicom(path: Path) -> Record:
         raise RecordError("bad_dicom", path, "is no DICOM file")
     order = _BYTE_ORDERS.get(syntax := _transfer_syntax(data))
     if order is None:
-        raise RecordError(
-            "unsupported_format", path, f"has transfer syntax {syntax or 'unknown'}; save it uncompressed (1.2.840.10008.1.2.1)"
-        )
+        named = syntax if _UID.fullmatch(syntax) else "unknown"  # anything may stand there in a damaged file
+        raise RecordError("unsupported_format", path, f"has transfer syntax {named}; save it uncompressed (1.2.840.10008.1.2.1)")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom warns of values that are not used here, quoting them

@@ -161,7 +161,7 @@ def scp_file(sections: Mapping[int, bytes]) -> bytes:
 
 def scp_repaired(data: bytes) -> bytes:
     """A damaged file with its length and checksums put right, so that the damage gets past them."""
-    if len(data) < 136:
+    if len(data) < 6 + 16 + 120:
         return data
     out = bytearray(data)
     struct.pack_into("<I", out, 2, len(out))
@@ -316,3 +316,22 @@ def tar_of(members: Sequence[tuple[tarfile.TarInfo | str, bytes]], *, mode: str 
                 info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     return out.getvalue()
+
+
+def flac(n_leads: int, n_samples: int = 60) -> bytes:
+    """A FLAC file of 16 bits."""
+    import soundfile
+
+    out = io.BytesIO()
+    counts_TL = np.random.default_rng(0).integers(-300, 300, (n_samples, n_leads)).astype(np.int16)
+    soundfile.write(out, counts_TL, 96000, format="FLAC", subtype="PCM_16")
+    return out.getvalue()
+
+
+def wesad_pickle(n_samples: int) -> bytes:
+    """The dictionary of a WESAD subject, as protocol 2 writes it."""
+    import pickle
+
+    chest = {name: np.zeros((n_samples, 3 if name == "ACC" else 1)) for name in ("ACC", "ECG", "EMG", "EDA", "Temp", "Resp")}
+    session = {"signal": {"chest": chest, "wrist": {}}, "label": np.ones(n_samples, np.int32), "subject": "S2"}
+    return pickle.dumps(session, protocol=2)
