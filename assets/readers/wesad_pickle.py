@@ -125,7 +125,10 @@ class _Text:
         self.raw = raw
 
     def data(self) -> bytes | memoryview:
-        return codecs.escape_decode(self.view)[0] if self.escaped else self.view
+        try:
+            return codecs.escape_decode(self.view)[0] if self.escaped else self.view
+        except DeprecationWarning as warning:  # where warnings are errors
+            raise ValueError(str(warning)) from warning
 
     def latin1(self) -> bytes:
         """The bytes that a Unicode text stands for."""
