@@ -29,6 +29,7 @@ from assets.shards import INDEX, RowTable, ShardWriter
 from assets.signals import quality, repair
 from assets.signals.counts import LARGEST_COUNT, to_counts
 from assets.signals.preprocess import preprocess
+from models.errors import ConfigurationError
 from models.recipes import Recipe
 from models.types import LEADS
 
@@ -239,7 +240,12 @@ class _Builder:
         parts, self._pending = self._pending, []
         if not parts:
             return
-        signal_BLT = preprocess(np.stack([part.signal_LT for part in parts]), self._kinds, parts[0].fs_hz, self._recipe)
+        try:
+            signal_BLT = preprocess(np.stack([part.signal_LT for part in parts]), self._kinds, parts[0].fs_hz, self._recipe)
+        except ConfigurationError as error:  # these recordings' rate does not suit the recipe; others' may
+            for part in parts:
+                self._refuse(part.row, refusal("sampling_rate", str(error)), part.start_s)
+            return
         n_channels, length = signal_BLT.shape[1:]
         if length < self._width:
             signal_BLT = np.concatenate([signal_BLT, np.zeros((len(parts), n_channels, self._width - length), np.float32)], axis=2)

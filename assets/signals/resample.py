@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.errors import ConfigurationError
 
-_LARGEST_FACTOR = 1000
+_LARGEST_FACTOR = 10_000
 _WORST_RATIO = 1e-5
 """Relative error of the ratio of two rates as a fraction of small numbers: over a day it makes a second."""
 
@@ -41,7 +41,7 @@ def resample(
         return signal
     if method == "fourier":
         return _fourier(signal, int(signal.shape[-1] * to_hz / from_hz), from_hz, to_hz)
-    ratio = Fraction(to_hz / from_hz).limit_denominator(_LARGEST_FACTOR)
+    ratio = _ratio(to_hz, from_hz) if to_hz < from_hz else 1 / _ratio(from_hz, to_hz)
     if abs(ratio * from_hz / to_hz - 1) > _WORST_RATIO or ratio.numerator > _LARGEST_FACTOR:
         raise ConfigurationError(
             f"{from_hz:g} Hz cannot be brought to {to_hz:g} Hz by whole numbers up to {_LARGEST_FACTOR}; change the recipe"
@@ -56,6 +56,11 @@ def resample(
     after = max(((n_out - 1) * down + centre) // up - (length - 1), 0)
     flat_NT = np.ascontiguousarray(signal, np.float32).reshape(-1, length)
     return polyphase(flat_NT, up, down, centre, weights_PK, before, after, n_out, True).reshape(*signal.shape[:-1], n_out)
+
+
+def _ratio(low_hz: float, high_hz: float) -> Fraction:
+    """The fraction of whole numbers up to `_LARGEST_FACTOR` that is nearest to a ratio below 1."""
+    return Fraction(low_hz / high_hz).limit_denominator(_LARGEST_FACTOR)
 
 
 def _fourier(signal: NDArray[np.float32], n_out: int, from_hz: float, to_hz: float) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ from assets.readers.wfdb_write import write_record
 from assets.record import Record
 from assets.signals.resample import resample
 from assets.store import build_store
-from models.recipes import Recipe
+from models.recipes import BandPass, Recipe
 from models.registry import get_recipe
 from models.store import Store, open_store
 from models.types import LEADS
@@ -435,3 +435,16 @@ def test_a_copy_of_another_patients_recording_is_quarantined_and_one_of_the_same
     assert (first, again) == (0, len(names) - 2)
     assert quarantine(output) == {"copy": "duplicate"}
     assert "row 0 of the index" in pd.read_parquet(output.path("quarantine.parquet"))["explanation"][0]
+
+
+def test_a_rate_that_does_not_suit_the_recipe_is_the_recordings_fault_alone(source: Path, tmp_path: Path) -> None:
+    band = Recipe("band", fs_hz=100.0, steps=(BandPass(0.5, 40.0),))
+    output = publish(
+        made(source, slow=make_record(noise(10, 60), 60), odd=make_record(noise(12, 62.4725), 62.4725), a=make_record(noise(10))),
+        tmp_path,
+        band,
+    )
+    assert quarantine(output) == {"slow": "sampling_rate", "odd": "sampling_rate"}
+    assert "does not fit" in pd.read_parquet(output.path("quarantine.parquet"))["explanation"][0]
+    odd = publish(made(source, odd=make_record(noise(12, 62.4725), 62.4725)), tmp_path / "native")
+    assert (odd.rows, odd.facts["n_quarantined"]) == (1, 0)
