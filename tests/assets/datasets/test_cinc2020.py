@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,13 @@ def test_real_recordings_of_its_sources(shared_data: Path) -> None:
     table = real.labels("dx").set_index("record_id")
     assert table.loc["A0001"].sum() == table.loc["A0001", "CRBBB"] == 1
     assert table.loc["HR00001"].sum() == table.loc["HR00001", ["LQRSV", "NSR"]].sum() == 2
+
+
+def test_a_real_header_whose_record_name_has_an_ending_and_which_repeats_a_code(shared_data: Path, tmp_path: Path) -> None:
+    shelf = tmp_path / "training" / "georgia" / "g1"
+    shutil.copytree(shared_data / "broken" / "record_name_with_extension", shelf)
+    found = CinC2020(tmp_path)
+    record = found.read("E00015")
+    assert (record.signal_LT.shape, record.fs_hz) == ((12, 5000), 500)
+    row = found.labels("dx").set_index("record_id").loc["E00015"]
+    assert row.sum() == row[["LQRSV", "PAC"]].sum() == 2
