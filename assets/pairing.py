@@ -94,7 +94,7 @@ def make_pairing(workspace: Workspace, rule: PairingRule) -> Output:
             candidates.to_parquet(folder / "candidates.parquet", index=False)
             facts["n_candidates"] = len(candidates)
         (folder / "figures").mkdir()
-        bars_figure(folder / "figures" / "combinations.png", facts["combinations"], f"{rule.name}: what samples consist of", "samples")
+        bars_figure(folder / "figures" / "modalities.png", facts["combinations"], f"{rule.name}: what samples consist of", "samples")
         return Built(rows=len(samples), facts=facts)
 
     return workspace.publish(
