@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -226,14 +227,20 @@ def _before(segment: Segment, group: Group, file: str, start: int) -> NDArray[np
     return counts
 
 
-def _scale(group: Group, counts_TL: NDArray[Any], out_LT: NDArray[np.float32], sums_L: NDArray[np.int64]) -> None:
-    from assets.readers.wfdb_kernels import scale, scale_pairs
+@cache
+def _kernels() -> Any:
+    from assets.readers import wfdb_kernels
 
+    return wfdb_kernels
+
+
+def _scale(group: Group, counts_TL: NDArray[Any], out_LT: NDArray[np.float32], sums_L: NDArray[np.int64]) -> None:
+    kernels = _kernels()
     missing = FORMATS[group.fmt].missing
     if counts_TL.itemsize == 2 and counts_TL.shape[1] % 2 == 0:
-        scale_pairs(counts_TL.view(np.int32), group.factor_L, group.baseline_L, np.int32(missing), out_LT, sums_L)
+        kernels.scale_pairs(counts_TL.view(np.int32), group.factor_L, group.baseline_L, np.int32(missing), out_LT, sums_L)
     else:
-        scale(counts_TL, group.factor_L, group.baseline_L, counts_TL.dtype.type(missing), out_LT, sums_L)
+        kernels.scale(counts_TL, group.factor_L, group.baseline_L, counts_TL.dtype.type(missing), out_LT, sums_L)
 
 
 def _scale_frames(
