@@ -37,7 +37,7 @@ PUBLISHED = (
     Published("MERL ResNet18", "ptb_xl/super", "linear_probe_crops", 0.887, "another benchmark", fraction=1.0),
     Published("MERL ResNet18 + CKEPE", "ptb_xl/super", "zero_shot", 0.742, "MELP, Table 3"),
     Published("SimCLR", "ptb_xl/super", "linear_probe", 0.7353, "MELP, Table 2", fraction=1.0),
-    Published("SimCLR", "csn/all", "linear_probe", 0.7343, "MELP, Table 2", fraction=1.0),
+    Published("SimCLR", "sph/csn_published", "linear_probe", 0.7343, "MELP, Table 2", fraction=1.0),
 )
 SPECS = [spec("merl", "MERL", published=PUBLISHED), spec("supervised", "Supervised from scratch", baseline=True)]
 

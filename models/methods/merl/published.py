@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from models.spec import Published
 
-_TASKS = ("ptb_xl/super", "ptb_xl/sub", "ptb_xl/form", "ptb_xl/rhythm", "cpsc2018/all", "csn/all")
+_TASKS = ("ptb_xl/super", "ptb_xl/sub", "ptb_xl/form", "ptb_xl/rhythm", "cpsc2018/icbeb", "sph/csn_published")
 
 _SOURCES = {
     "M": "MELP paper (ICML 2025), Table 2; splits of MERL",
@@ -19,7 +19,7 @@ _SOURCES = {
 
 _LABEL_FAULTS = {
     "ptb_xl/sub": "; published labels: its files order three of 23 classes differently in train and test and are read by position",
-    "csn/all": "; published labels: seven of 38 classes were filled by substring match",
+    "sph/csn_published": "; published labels: seven of 38 classes were filled by substring match",
 }
 """Faults of the label files behind the sources M, Z and S, as MERL's repository has them. Ours are exact: by class name."""
 
