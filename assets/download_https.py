@@ -26,7 +26,6 @@ from assets.download_transport import (
     RefusedError,
     TransientError,
     opened,
-    require_whole,
 )
 
 USER_VARIABLE, PASSWORD_VARIABLE = "PHYSIONET_USERNAME", "PHYSIONET_PASSWORD"
@@ -90,8 +89,7 @@ class HttpsTransport:
         except DownloadError:
             answer.close()
             raise
-        pieces = require_whole(_pieces(answer, url), None if n_bytes is None else n_bytes - start, url)
-        return Answer(n_bytes, _strong(found), pieces, answer.close)
+        return Answer(n_bytes, _strong(found), _pieces(answer, url), answer.close)
 
     def _ask(self, url: str, headers: Mapping[str, str]) -> Any:
         from urllib3.exceptions import HTTPError, SSLError
@@ -112,6 +110,7 @@ class HttpsTransport:
 
 
 def _pieces(answer: Any, what: str) -> Iterator[bytes]:
+    """The bytes of an answer; urllib3 compares their number with what was announced."""
     from urllib3.exceptions import HTTPError
 
     try:
@@ -201,11 +200,11 @@ class WgetTransport:
         except BaseException:
             close()
             raise
-        expected = None if n_bytes is None else n_bytes - start
-        return Answer(n_bytes, _strong(headers), require_whole(_stdout(first, process.stdout, process, url), expected, url), close)
+        return Answer(n_bytes, _strong(headers), _stdout(first, process.stdout, process, url), close)
 
 
 def _stdout(first: bytes, stream: IO[bytes], process: subprocess.Popen[bytes], what: str) -> Iterator[bytes]:
+    """The bytes that wget passes on; it ends with a code other than 0 when fewer came than were announced."""
     piece = first
     while piece:
         yield piece

@@ -71,20 +71,6 @@ class Transport(Protocol):
         ...
 
 
-def require_whole(pieces: Iterator[bytes], expected: int | None, what: str) -> Iterator[bytes]:
-    """The same pieces; an answer that ends early is not taken for a whole one.
-
-    Raises:
-        TransientError: fewer bytes came than were announced.
-    """
-    n_bytes = 0
-    for piece in pieces:
-        n_bytes += len(piece)
-        yield piece
-    if expected is not None and n_bytes != expected:
-        raise TransientError(f"{what}: the answer ended after {n_bytes} of {expected} bytes")
-
-
 def refuse_status(status: int, headers: Mapping[str, str], what: str, *, directions: str) -> DownloadError:
     """The error that an HTTP status other than success stands for; header names in lower case."""
     if status in (412, 416):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import ipaddress
+import os
 import shutil
 import ssl
 import subprocess
@@ -52,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(416, {"Content-Range": f"bytes */{len(server.data)}"}, b"")
         headers = {"ETag": server.etag} if server.etag else {}
         if start:
-            headers["Content-Range"] = f"bytes {start}-{len(server.data) - 1}/{len(server.data)}"
+            headers["Content-Range"] = f"bytes {start + server.shift}-{len(server.data) - 1}/{len(server.data)}"
         return self._answer(206 if start else 200, headers, server.data[start:], cut=server.cuts.pop(0) if server.cuts else None)
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes, cut: int | None = None) -> None:
@@ -72,6 +73,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[dict[str, str]] = []
         self.data, self.etag, self.ranges, self.password = DATA, '"v1"', True, ""
+        self.shift = 0
         self.cuts: list[int] = []
         self.status: list[int] = []
         self.redirect: list[str] = []
@@ -157,6 +159,23 @@ def test_a_server_without_ranges(transport: Transport, server: Server, tmp_path:
     server.ranges = False
     fetch(transport, tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == DATA
+
+
+def test_a_server_that_sends_another_part_than_asked_for(server: Server, tmp_path: Path) -> None:
+    interrupted(https(server), server, tmp_path / "x")
+    server.shift = 7
+    fetch(https(server), tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == DATA
+    assert ["Range" in a for a in server.asked] == [True, False]
+
+
+def test_what_is_put_in_place_is_on_the_disk_before(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda *a: done.append("fsync") or sync(*a))
+    monkeypatch.setattr(os, "replace", lambda *a: done.append("replace") or replace(*a))
+    fetch(https(server), tmp_path / "x")
+    assert done == ["fsync", "replace"]
 
 
 @pytest.mark.parametrize("etag", ["", 'W/"weak"'])

@@ -75,6 +75,7 @@ class Asked:
 
     path: str
     range: str
+    status: int = 0
     n_sent: int = 0
 
 
@@ -121,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
         upstream = http.client.HTTPConnection(self.server.target)
         upstream.request("GET", self.path, headers={k: v for k, v in self.headers.items() if k.lower() != "host"})
         answer = upstream.getresponse()
-        body = answer.read()
+        body, asked.status = answer.read(), answer.status
         self._begin(answer.status, {k: v for k, v in answer.getheaders() if k.lower() in ("etag", "content-length", "content-range")})
         if fault.then == "flip":
             body = body[: fault.after] + bytes([body[fault.after] ^ 1]) + body[fault.after + 1 :]
@@ -371,7 +372,9 @@ def test_a_part_of_another_version_is_not_glued_to_this_one(tmp_path: Path, prox
     proxy.asked.clear()
     run(tmp_path)
     assert held(tmp_path / "data") == contents()
-    assert [a.range != "" for a in proxy.of(BIG)] == [True, False], "asked for the rest of that version, then for the whole of this one"
+    assert [(a.range != "", a.status) for a in proxy.of(BIG)] == [(True, 412), (False, 200)], (
+        "asked for the rest of that version, then for the whole of this one"
+    )
 
 
 def test_a_part_that_was_damaged_on_disk_is_fetched_again(tmp_path: Path, proxy: Proxy) -> None:
