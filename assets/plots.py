@@ -306,9 +306,8 @@ def images_figure(path: Path, images: NDArray[Any], title: str) -> None:
         title: printed above them.
     """
     shown = images[:8]
-    figure = _figure(1.0 + 2.4 * len(shown), 3.2, title)
-    for i, image in enumerate(shown):
-        ax = figure.add_axes(((0.02 + i) / len(shown), 0.04, 0.96 / len(shown), 0.8))
+    figure = _figure(max(2.0 * len(shown), 5.0), 2.6, title)
+    for ax, image in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         ax.imshow(image, cmap="gray", vmin=0, vmax=255)
         ax.set_axis_off()
     _save(figure, path)

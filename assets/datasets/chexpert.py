@@ -132,7 +132,7 @@ class CheXpert(Dataset):
 
     @classmethod
     def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:
-        """Write 50 invented pictures of 30 patients in the original layout; one is missing, one is cut short."""
+        """Write 53 invented pictures of 30 patients in the original layout; one is missing, one is cut short."""
         _write_fixture(folder, seed)
 
     @cached_property
@@ -187,13 +187,13 @@ def _write_fixture(folder: Path, seed: int) -> None:
     for i, number in enumerate(_patients(first=1, per_fold=3)):
         part = "valid" if i % 10 == 9 else "train"
         findings = _PROFILES[i % len(_PROFILES)]
-        views = ("frontal", "lateral") if i % 3 != 2 else ("frontal",)
+        views = ("frontal", "lateral") if i % 4 != 2 else ("frontal",)
         for k, view in enumerate(views, start=1):
             name = f"{part}/patient{number:05d}/study{1 + i % 2}/view{k}_{view}.jpg"
             affirmed = [f for f, state in findings.items() if state == "1.0"]
             image = simulate_chest(affirmed, rng, 64 - 4 * (i % 3), 56, lateral=view == "lateral")
             states = {f: findings.get(f, "0.0") for f in FINDINGS} if part == "valid" else findings
-            if i != 11:  # in the table, but not there
+            if i != 10:  # in the table, but not there
                 write_grey(folder / name, image)
             rows[part].append(
                 {

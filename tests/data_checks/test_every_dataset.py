@@ -1,0 +1,41 @@
+"""Every registered dataset goes from its imitation through the data stages, and all blocking checks pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from assets.cleaned import make_cleaned, recipes_for
+from assets.dataset import get_dataset, list_datasets
+from assets.labels import make_labels
+from assets.outputs import Output, Workspace
+from assets.raw import make_raw
+from assets.reports import make_reports
+from data_checks.checks import run_checks
+from models.registry import get_recipe
+
+
+@pytest.mark.parametrize("name", list_datasets())
+def test_all_stages_of_a_dataset_pass_their_checks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = get_dataset(name)
+    workspace = Workspace(tmp_path / "home")
+    monkeypatch.setenv("EINTHOVEN_HOME", str(tmp_path / "home"))
+
+    def checked(output: Output) -> Output:
+        for verdict in run_checks(workspace, output):
+            assert verdict.passed, f"{output.key}: {verdict.check}: {verdict.message}"
+        return output
+
+    for each in (*found.companions, name):
+        get_dataset(each).make_fixture(tmp_path / each)
+        monkeypatch.setenv(f"EINTHOVEN_DATASET_{each.upper()}", str(tmp_path / each))
+        checked(make_raw(workspace, get_dataset(each)(tmp_path / each), print))
+    dataset = found(tmp_path / name, {each: tmp_path / each for each in found.companions})
+    for recipe in {get_recipe(r).modality: r for r in reversed(recipes_for(found))}.values():
+        checked(make_cleaned(workspace, dataset, recipe, print))
+    for task in dataset.task_names:
+        checked(make_labels(workspace, dataset, task))
+    if dataset.has_reports:
+        for form in ("original", "english"):
+            checked(make_reports(workspace, dataset, form))
