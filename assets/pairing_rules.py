@@ -133,6 +133,8 @@ RULES: Mapping[str, PairingRule] = {
             # The whole days between the ECG and the day of the X-ray, rounded down, are -60 to 60.
             image=Member("mimic_cxr_jpg", Window(-60 * DAY_S, 61 * DAY_S, high_open=True, day=True), FRONTAL, text=True),
         ),
+        # The published cohort also leaves out ECGs with gaps or of zeros, before it takes the earliest, and X-rays of the few studies
+        # without findings. Here such ECGs are repaired and flagged, or quarantined, by the store: readers skip what is not in it.
         PairingRule(
             "symile_mimic",
             "Hospital stays with the first ECG and bloods of admission and the first X-ray of the two days that follow (Symile-MIMIC)",
