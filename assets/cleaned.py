@@ -105,6 +105,7 @@ def _draw(folder: Path, built: Built, dataset: Dataset) -> None:
     if not built.rows:
         return
     import numpy as np
+    import pyarrow as pa
 
     from assets import plots
 
@@ -119,8 +120,10 @@ def _draw(folder: Path, built: Built, dataset: Dataset) -> None:
     if facts["kind"] == "image_store":
         plots.images_figure(folder / "figures" / "images.png", first[:8], f"{title}: first images of the store")
         return
-    channels = facts["channels"]
-    signal_LT = first[0] * np.array([[c["scale"]] for c in channels], np.float32)
+    absent = pa.ipc.open_file(folder / facts["index"]).get_batch(0)["absent"][0].as_py()
+    there = [i for i in range(len(facts["channels"])) if not absent >> i & 1]
+    channels = [facts["channels"][i] for i in there]
+    signal_LT = first[0][there] * np.array([[c["scale"]] for c in channels], np.float32)
     plots.ecg_figure(
         folder / "figures" / "ecg.png",
         signal_LT,

@@ -300,8 +300,9 @@ class _Builder:
             "source_checksum": [window.part.checksum for window in windows],
             "limb_swap": quality.limb_swap(signal_BLT[:, :twelve]).tolist() if self._twelve else [False] * len(windows),
         }
+        masks_B = quality.bit_mask(judged_L) & ~np.array(columns["absent"], np.int32)
         for name, flags_BL in quality.lead_flags(signal_BLT, self._fs_hz)._asdict().items():
-            columns[name] = quality.bit_mask(flags_BL & judged_L).tolist()
+            columns[name] = (quality.bit_mask(flags_BL) & masks_B).tolist()
         return columns
 
     def _fault(self, window: _Window, counts_LT: NDArray[np.int16], over_L: NDArray[np.bool_], still: bool, row: int) -> RecordError | None:

@@ -448,3 +448,10 @@ def test_a_rate_that_does_not_suit_the_recipe_is_the_recordings_fault_alone(sour
     assert "does not fit" in pd.read_parquet(output.path("quarantine.parquet"))["explanation"][0]
     odd = publish(made(source, odd=make_record(noise(12, 62.4725), 62.4725)), tmp_path / "native")
     assert (odd.rows, odd.facts["n_quarantined"]) == (1, 0)
+
+
+def test_absent_channels_are_not_judged(source: Path, tmp_path: Path) -> None:
+    dataset = made(source, a=make_record(noise(10)[:11], leads=LEADS[:11]))
+    type(dataset).required_channels = ()
+    index = open_store(publish(dataset, tmp_path).folder).index
+    assert (index["absent"].to_pylist(), index["flat"].to_pylist()) == ([1 << 11], [0])
