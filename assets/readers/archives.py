@@ -25,7 +25,7 @@ _PIECE = 1 << 20
 _LONGEST_HEADER = 1 << 22
 _LONGEST_NAME = 4096
 _DEEPEST = 32
-_MOST_MEMBERS = 5_000_000
+_MOST_MEMBERS = 2_000_000
 _TIGHTEST = 200
 """Unpacked bytes per packed byte above which an archive of more than `_NEVER_A_BOMB` is refused; recordings reach about 10."""
 
@@ -76,6 +76,7 @@ def _write(archive: Path, place: Path, limit_bytes: int) -> list[PurePosixPath]:
     try:
         for member in _members(archive, limit_bytes):
             path = _safe(archive, member.name)
+            budget.plan(member.n_bytes)
             if member.stream is None:
                 folders |= {path, *path.parents}
                 continue
@@ -83,7 +84,6 @@ def _write(archive: Path, place: Path, limit_bytes: int) -> list[PurePosixPath]:
                 raise ArchiveError(f"{archive} holds {str(path)[:80]!r} twice, or a file without a name; it is not unpacked")
             files.add(path)
             folders |= set(path.parents)
-            budget.plan(member.n_bytes)
             target = place / path
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("xb") as out:
@@ -117,7 +117,7 @@ class _Budget:
         self._members += 1
         if self._total > self._limit or self._members > _MOST_MEMBERS:
             raise ArchiveError(
-                f"{self._archive} holds more than the {self._limit} bytes or {_MOST_MEMBERS} files that are allowed; it is not unpacked"
+                f"{self._archive} holds more than the {self._limit} bytes or {_MOST_MEMBERS} members that are allowed; it is not unpacked"
             )
         if self._total > max(_NEVER_A_BOMB, self._size * _TIGHTEST):
             raise ArchiveError(f"{self._archive} is packed tighter than any recording; it is taken for a bomb and not unpacked")

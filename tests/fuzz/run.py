@@ -69,13 +69,21 @@ def _supervise(options: argparse.Namespace) -> int:
     end = time.monotonic() + options.seconds
     totals: dict[str, dict[str, int]] = {}
     died = 0
-    with tempfile.TemporaryDirectory() as name:
+    # In memory where there is room for that: a fuzzer writes millions of files.
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
         work = Path(name)
         _write_corpus(work / "corpus", options.targets)
         (work / "tokens").write_text("".join('"' + t.replace("\\", "\\\\").replace('"', '\\"') + '"\n' for t in _TOKENS))
         while (left := end - time.monotonic()) > 1:
             command = [sys.executable, "-m", "tests.fuzz.run", "--child", name, "--seconds", str(left), "--crashes", str(options.crashes)]
-            done = subprocess.run([*command, "--targets", *options.targets], capture_output=True, text=True, errors="replace")
+            done = subprocess.run(
+                [*command, "--targets", *options.targets],
+                capture_output=True,
+                text=True,
+                errors="replace",
+                env=os.environ | {"TMPDIR": name},
+            )
             _add(totals, json.loads((work / "counts.json").read_text()) if (work / "counts.json").exists() else {})
             (work / "counts.json").unlink(missing_ok=True)
             if done.returncode == 0:

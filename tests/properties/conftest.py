@@ -9,5 +9,5 @@ _COMMON = {
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
 }
 settings.register_profile("suite", max_examples=25, derandomize=True, **_COMMON)
-settings.register_profile("long", max_examples=1500, print_blob=True, **_COMMON)
+settings.register_profile("long", max_examples=500, print_blob=True, **_COMMON)
 settings.load_profile("suite")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -183,6 +184,56 @@ def test_damage_is_refused_or_harmless(tmp_path: Path, name: str, data: st.DataO
     file, encode = ENCODERS.get(name, ("a.hdf5", hdf5))
     damaged = data.draw(damage(encode(recording)))
     (tmp_path / file).write_bytes(en.scp_repaired(damaged) if name.startswith("scp") else damaged)
+    read_or_refuse(tmp_path / file)
+
+
+VALUES = (
+    b"",
+    b" ",
+    b"-1",
+    b"0",
+    b"1",
+    b"3",
+    b"1e9",
+    b"nan",
+    b"inf",
+    b"0x10",
+    b"1,5",
+    b"99999999",
+    b"Rhythm",
+    b"TIME_X",
+    b"uV",
+    b"MV",
+    b"s",
+    b"ms",
+    b"I",
+    b"A" * 100,
+)
+FIELDS = {
+    "muse": re.compile(rb"(?<=>)[^<>]*(?=</)"),
+    "aecg": re.compile(rb'(?<==")[^"]*(?=")|(?<=>)[^<>]*(?=</)'),
+    "csv": re.compile(rb"[^,\n]+"),
+}
+
+
+def edf_fields(data: bytes) -> list[tuple[int, int]]:
+    n = data[252:256].strip()
+    sizes = [8, 80, 80, 8, 8, 8, 44, 8, 8, 4, *(size for size in (16, 80, 8, 8, 8, 8, 8, 80, 8, 32) for _ in range(int(n)))]
+    ends = np.cumsum(sizes).tolist()
+    return [(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["muse", "aecg", "csv", "edf"])
+@given(data=st.data())
+def test_fields_of_other_values_are_refused_or_harmless(tmp_path: Path, name: str, data: st.DataObject) -> None:
+    """The file stays well-formed, its values do not."""
+    file, encode = ENCODERS[name]
+    encoded = encode(data.draw(recordings()))
+    spans = edf_fields(encoded) if name == "edf" else [m.span() for m in FIELDS[name].finditer(encoded)]
+    for start, end in sorted(data.draw(st.lists(st.sampled_from(spans), min_size=1, max_size=3, unique=True)), reverse=True):
+        value = data.draw(st.sampled_from(VALUES))
+        encoded = encoded[:start] + (value[: end - start].ljust(end - start) if name == "edf" else value) + encoded[end:]
+    (tmp_path / file).write_bytes(encoded)
     read_or_refuse(tmp_path / file)
 
 
