@@ -159,7 +159,7 @@ def _plan(
         def items() -> Iterator[Item]:
             return iter(listed)
     else:
-        path = _checksum_list(declared, transport, tree, cache, wish)
+        path = _checksum_list(declared, transport, cache, wish)
 
         def items() -> Iterator[Item]:
             return read_list(path, wish.only)
@@ -167,6 +167,8 @@ def _plan(
     for item in require_names_once(items()):
         progress.n_files += 1
         progress.n_bytes_there += tree.size(item.path)
+    if not declared.files:
+        _settle_list(path, declared.checksums, transport, tree, wish)
     if not progress.n_files:
         raise DownloadError(f"no file of {dataset.source.title} fits {', '.join(wish.only)}; patterns look like 'records100/*' or '*.csv'")
     if not wish.only:
@@ -180,22 +182,28 @@ def _plan(
     return items
 
 
-def _checksum_list(declared: Download, transport: Transport, tree: Tree, cache: Path, wish: Wish) -> Path:
-    """Fetch the publisher's checksum list; the dataset's folder gets a copy. Another one there is another version's.
+def _checksum_list(declared: Download, transport: Transport, cache: Path, wish: Wish) -> Path:
+    """Fetch the publisher's checksum list.
 
     Raises:
-        DownloadError: it cannot be had, or another one lies in the folder.
+        DownloadError: it cannot be had.
     """
     if not declared.checksums:
         raise DownloadError(f"{transport.name} has no checksum list, so nothing could be verified; download it by hand")
     path = cache / "checksums.txt"
-    item = Item(declared.checksums, declared.checksums, "")
-    Fetcher(transport, Received(), threading.Event(), wish.patience).fetch(item, path)
-    for _ in read_list(path):
-        pass  # a list with a line that cannot be trusted is not trusted in part
-    copy, checksum = tree.place(item.path), f"sha256:{hash_file(path, '').hexdigest()}"
+    Fetcher(transport, Received(), threading.Event(), wish.patience).fetch(Item(declared.checksums, declared.checksums, ""), path)
+    return path
+
+
+def _settle_list(path: Path, name: str, transport: Transport, tree: Tree, wish: Wish) -> None:
+    """Put a copy of the checksum list into the dataset's folder.
+
+    Raises:
+        DownloadError: another list lies there, so the files are another version's.
+    """
+    copy, checksum = tree.place(name), f"sha256:{hash_file(path, '').hexdigest()}"
     if copy.exists() and agrees(hash_file(copy, checksum), checksum):
-        return path
+        return
     if copy.exists() and not wish.replace:
         raise DownloadError(
             f"{copy} is not the list that {transport.name} publishes now: your files are of another version, or the list was altered. "
@@ -204,7 +212,6 @@ def _checksum_list(declared: Download, transport: Transport, tree: Tree, cache: 
     part = beside(copy, "part")
     shutil.copyfile(path, part)
     os.replace(part, copy)
-    return path
 
 
 class _Work:

@@ -28,8 +28,8 @@ def require_path(path: str, where: str) -> str:
     Raises:
         DownloadError: it is absolute, leads out of the folder, or is written in a way that no dataset's files are.
     """
-    parts = path.split("/")
-    if not path or path.startswith("/") or "\\" in path or not path.isprintable() or any(p in ("", ".", "..") for p in parts):
+    framed = f"/{path}/"
+    if "//" in framed or "/./" in framed or "/../" in framed or "\\" in path or not path.isprintable():
         raise DownloadError(f"{where} names {path[:200]!r}, which is no path below the dataset's folder; nothing is downloaded")
     return path
 
