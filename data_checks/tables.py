@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +31,25 @@ def read_table(path: Path) -> pa.Table:
             with pa.memory_map(str(path)) as source:
                 return pa.ipc.open_file(source).read_all()
         return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise CheckError(f"{path} cannot be read as a table ({type(error).__name__}); materialise its output again") from error
+
+
+def read_parts(path: Path, rows: int) -> Iterator[pa.Table]:
+    """Read a Parquet file in parts of so many rows, at least one.
+
+    Raises:
+        CheckError: the file is missing or unreadable.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            if not file.metadata.num_rows:
+                yield file.schema_arrow.empty_table()
+            for batch in file.iter_batches(rows):
+                yield pa.Table.from_batches([batch])
     except (OSError, pa.ArrowException) as error:
         raise CheckError(f"{path} cannot be read as a table ({type(error).__name__}); materialise its output again") from error
 
