@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.access import strictest
 from assets.dataset import Dataset
 from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
 from assets.outputs import Built, Key, Output, Workspace
@@ -17,7 +18,7 @@ def labels_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=asset_key("labels", dataset.name),
-        deps=[asset_key("raw", dataset.name)],
+        deps=[asset_key("raw", name) for name in (dataset.name, *dataset.companions)],
         partitions_def=dg.StaticPartitionsDefinition(list(dataset.task_names)),
         group_name="data",
         code_version=f"{CODE_VERSION}.{dataset.version}",
@@ -42,8 +43,8 @@ def labels_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
 
 
 def make_labels(workspace: Workspace, dataset: Dataset, task_name: str) -> Output:
-    """Publish the label table of a task."""
-    upstream = require(workspace, Key(("raw", dataset.name)))
+    """Publish the label table of a task. Where it may be joined from a companion's tables, these are upstream too."""
+    upstream = require(workspace, *(Key(("raw", name)) for name in (dataset.name, *dataset.companion_folders)))
     task = dataset.task(task_name)
 
     def build(folder: Path) -> Built:
@@ -68,7 +69,7 @@ def make_labels(workspace: Workspace, dataset: Dataset, task_name: str) -> Outpu
         Key(("labels", dataset.name), task_name),
         build,
         code_version=f"{CODE_VERSION}.{dataset.version}",
-        access=dataset.access,
+        access=strictest([dataset.access, *(output.access for output in upstream.values())]),
         config={"task": task_name, "classes": list(task.classes)},
         upstream=versions(upstream),
     )

@@ -39,3 +39,14 @@ def test_all_stages_of_a_dataset_pass_their_checks(name: str, tmp_path: Path, mo
     if dataset.has_reports:
         for form in ("original", "english"):
             checked(make_reports(workspace, dataset, form))
+
+
+def test_labels_joined_from_a_companion_have_its_access_class_and_version(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "home")
+    for name in ("mimic_iv_ecg", "mimic_iv"):
+        get_dataset(name).make_fixture(tmp_path / name)
+        run_checks(workspace, make_raw(workspace, get_dataset(name)(tmp_path / name), print))
+    found = get_dataset("mimic_iv_ecg")
+    output = make_labels(workspace, found(tmp_path / "mimic_iv_ecg", {"mimic_iv": tmp_path / "mimic_iv"}), "mortality")
+    assert (found.access, output.access) == ("open", "credentialed")
+    assert set(output.manifest["upstream"]) == {"raw/mimic_iv_ecg", "raw/mimic_iv"}
