@@ -41,9 +41,10 @@ def test_all_stages_of_a_dataset_pass_their_checks(name: str, tmp_path: Path, mo
             checked(make_reports(workspace, dataset, form))
 
 
-def test_labels_joined_from_a_companion_have_its_access_class_and_version(tmp_path: Path) -> None:
+def test_labels_joined_from_a_companion_have_its_access_class_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = Workspace(tmp_path / "home")
     for name in ("mimic_iv_ecg", "mimic_iv"):
+        monkeypatch.setenv(f"EINTHOVEN_DATASET_{name.upper()}", str(tmp_path / name))
         get_dataset(name).make_fixture(tmp_path / name)
         run_checks(workspace, make_raw(workspace, get_dataset(name)(tmp_path / name), print))
     found = get_dataset("mimic_iv_ecg")
