@@ -12,7 +12,7 @@ from assets.dataset import Dataset, get_dataset
 from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
 from assets.outputs import Built, Key, Output, Workspace, identify
 from assets.settings import Settings
-from assets.training import dataset_deps, datasets_for, job_base, mapped, partitions_for, tasks_for
+from assets.training import dataset_deps, datasets_for, job_base, mapped, partitions_for, tasks_for, tasks_of
 from models.registry import get_spec
 from models.spec import MethodSpec
 
@@ -24,7 +24,7 @@ def evaluation_asset(method: str) -> dg.AssetsDefinition:
     spec = get_spec(method)
     datasets = datasets_for(spec)
     upstream = [(asset_key("encoder", method), [d.name for d in datasets])]
-    upstream += [(asset_key("head", method, t), [d.name for d in datasets if t in d.task_names]) for t in spec.tasks]
+    upstream += [(asset_key("head", method, t), [d.name for d in datasets if t in tasks_for(spec, d)]) for t in tasks_of(spec)]
     zero_shot = "zero_shot" in spec.protocols
 
     @dg.asset(

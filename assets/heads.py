@@ -12,7 +12,7 @@ from assets.dataset import get_dataset
 from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
 from assets.outputs import Built, Key, Output, Workspace, identify
 from assets.settings import Settings
-from assets.training import dataset_deps, datasets_for, job_base, mapped, partitions_for
+from assets.training import dataset_deps, datasets_for, job_base, mapped, partitions_for, tasks_for
 from models.registry import get_spec
 from models.spec import MethodSpec
 
@@ -23,7 +23,7 @@ TRAINED_PROTOCOLS = ("linear_probe", "finetune")
 def head_asset(method: str, task: str) -> dg.AssetsDefinition:
     """The asset `head/<method>/<task>`, partitioned by dataset."""
     spec = get_spec(method)
-    datasets = [d.name for d in datasets_for(spec) if task in d.task_names]
+    datasets = [d.name for d in datasets_for(spec) if task in tasks_for(spec, d)]
 
     @dg.asset(
         key=asset_key("head", method, task),
@@ -52,7 +52,7 @@ def make_head(
     workspace, dataset = Workspace(settings.home), get_dataset(dataset_name)
     key = Key(("head", spec.name, task), dataset_name)
     code_version = f"{CODE_VERSION}.{spec.version}"
-    if task not in dataset.task_names:
+    if task not in tasks_for(spec, dataset):
         context.log.info("%s has no task %r: nothing to train", dataset_name, task)
         nothing = Built(rows=0, facts={"task": task, "tables": []})
         return workspace.publish(key, lambda _: nothing, code_version=code_version, access=dataset.access)

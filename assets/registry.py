@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from assets.access import strictest
-from assets.dataset import get_dataset
+from assets.dataset import Dataset, get_dataset
 from assets.encoders import track
 from assets.gate import Contender, GateMargins, Reason, decide, matches
 from assets.leaderboard import KEY as LEADERBOARD
@@ -17,11 +17,11 @@ from assets.materialize import WorkspaceResource, asset_key, explained, require,
 from assets.outputs import Built, Key, Output, OutputError, Workspace
 from assets.scoring import Person
 from assets.settings import PROJECT, Settings
-from assets.training import configured, data_keys, partitions_for, tasks_for
+from assets.training import configured, data_keys, gate_for, partitions_for, tasks_for
 from assets.verdicts import BLOCKING, load
 from models.predictions import Predictions, read_predictions
 from models.registry import get_spec
-from models.spec import MethodSpec
+from models.spec import GateRule, MethodSpec
 
 CODE_VERSION = "1"
 
@@ -70,7 +70,7 @@ def make_registry(settings: Settings, spec: MethodSpec, dataset: str) -> Output:
     def build(folder: Path) -> Built:
         decision = offer(settings, spec, dataset, actor=getpass.getuser(), by_hand=False)
         (folder / "decision.json").write_text(json.dumps(decision, indent=1, sort_keys=True))
-        _draw(folder, spec, upstream[str(Key(("evaluation", spec.name), dataset))].folder, get_dataset(dataset).split.test)
+        _draw(folder, spec, upstream[str(Key(("evaluation", spec.name), dataset))].folder, get_dataset(dataset))
         return Built(rows=1, facts={"model": decision["model"], "version": decision["version"], "champion": decision["champion"]})
 
     return workspace.publish(
@@ -83,12 +83,15 @@ def make_registry(settings: Settings, spec: MethodSpec, dataset: str) -> Output:
     )
 
 
-def _draw(folder: Path, spec: MethodSpec, evaluation: Path, test_folds: tuple[int, ...]) -> None:
+def _draw(folder: Path, spec: MethodSpec, evaluation: Path, dataset: type[Dataset]) -> None:
     """Show the curves behind the number that the gate reads."""
     from assets.plots import roc_figure
 
     (folder / "figures").mkdir()
-    roc_figure(folder / "figures" / "roc_at_the_gate.png", _contender(spec, evaluation, spec.name, "").predictions.folds(test_folds))
+    gate = gate_for(spec, dataset)
+    roc_figure(
+        folder / "figures" / "roc_at_the_gate.png", _contender(gate, evaluation, spec.name, "").predictions.folds(dataset.split.test)
+    )
 
 
 def current_decision(settings: Settings, method: str, dataset: str) -> dict[str, Any] | None:
@@ -136,16 +139,16 @@ def offer(settings: Settings, spec: MethodSpec, dataset: str, actor: str, by_han
             "einthoven.preset": encoder.facts["preset"],
         },
     )
-    holder = model_registry.champion(settings, name)
+    holder, gate = model_registry.champion(settings, name), gate_for(spec, get_dataset(dataset))
     champion = (
         None
         if holder is None
-        else _contender(spec, settings.home / holder.tags["einthoven.evaluation"], f"{name} version {holder.version}", holder.bundle_sha256)
+        else _contender(gate, settings.home / holder.tags["einthoven.evaluation"], f"{name} version {holder.version}", holder.bundle_sha256)
     )
     people, leaked = _people(workspace, encoder, dataset)
     decision = decide(
-        spec.gate,
-        _contender(spec, evaluation.folder, f"{name} version {version.version}", version.bundle_sha256),
+        gate,
+        _contender(gate, evaluation.folder, f"{name} version {version.version}", version.bundle_sha256),
         champion,
         bundle=bundle,
         checks=_checks(workspace, spec, encoder, dataset),
@@ -167,12 +170,12 @@ def offer(settings: Settings, spec: MethodSpec, dataset: str, actor: str, by_han
     return decision.as_json() | {"model": name, "version": version.version, "champion": decision.passed, "holder": holds}
 
 
-def _contender(spec: MethodSpec, evaluation: Path, label: str, bundle_sha256: str) -> Contender:
-    tables = [t for t in map(read_predictions, sorted((evaluation / "predictions").glob("*.parquet"))) if matches(spec.gate, t)]
+def _contender(gate: GateRule, evaluation: Path, label: str, bundle_sha256: str) -> Contender:
+    tables = [t for t in map(read_predictions, sorted((evaluation / "predictions").glob("*.parquet"))) if matches(gate, t)]
     by_arm: dict[str, Predictions] = {t.origin.arm: t for t in tables}
     if "pretrained" not in by_arm:
         raise OutputError(
-            f"{evaluation} holds no prediction table for the gate's rule ({spec.gate.task}, {spec.gate.protocol}); evaluate the method again"
+            f"{evaluation} holds no prediction table for the gate's rule ({gate.task}, {gate.protocol}); evaluate the method again"
         )
     return Contender(label, bundle_sha256, by_arm["pretrained"], by_arm.get("random_init"))
 

@@ -18,18 +18,20 @@ from assets.dataset import Dataset, get_dataset, list_datasets
 from assets.materialize import asset_key
 from assets.outputs import Key
 from models.errors import ConfigurationError
-from models.spec import MethodSpec
+from models.spec import GateRule, MethodSpec
 from models.types import LEADS, Modality
 
 
 def datasets_for(spec: MethodSpec) -> list[type[Dataset]]:
-    """The datasets that offer every modality a method learns from, 12 leads included."""
+    """The datasets that offer every modality a method learns from, twelve leads in microvolts included, and a task to judge it by."""
     found = [get_dataset(name) for name in list_datasets()]
     return [
-        d
-        for d in found
-        if set(spec.modalities) <= d.offers() and (Modality.ECG not in spec.modalities or set(LEADS) <= set(d.leads))
+        d for d in found if set(spec.modalities) <= d.offers() and d.task_names and (Modality.ECG not in spec.modalities or _has_leads(d))
     ]
+
+
+def _has_leads(dataset: type[Dataset]) -> bool:
+    return set(LEADS) <= {c.name for c in dataset.channels() if c.unit == "uV"}
 
 
 def partitions_for(spec: MethodSpec) -> dg.StaticPartitionsDefinition:
@@ -38,8 +40,19 @@ def partitions_for(spec: MethodSpec) -> dg.StaticPartitionsDefinition:
 
 
 def tasks_for(spec: MethodSpec, dataset: type[Dataset]) -> list[str]:
-    """The method's tasks that the dataset offers, in the method's order."""
-    return [t for t in spec.tasks if t in dataset.task_names]
+    """The tasks that heads are trained for: the method's own that the dataset offers, or all of the dataset's if it offers none."""
+    return [t for t in spec.tasks if t in dataset.task_names] or list(dataset.task_names)
+
+
+def tasks_of(spec: MethodSpec) -> list[str]:
+    """Every task that the method has a head for on some dataset, the method's own first."""
+    return list(dict.fromkeys([*spec.tasks, *(t for d in datasets_for(spec) for t in tasks_for(spec, d))]))
+
+
+def gate_for(spec: MethodSpec, dataset: type[Dataset]) -> GateRule:
+    """The method's gate, on the dataset's first task where it does not offer the gate's own."""
+    tasks = tasks_for(spec, dataset)
+    return spec.gate if spec.gate.task in tasks or not tasks else dataclasses.replace(spec.gate, task=tasks[0])
 
 
 def dataset_deps(spec: MethodSpec, *stages: str, task: str | None = None) -> list[dg.AssetDep]:

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from assets import settings as settings_module
-from assets.dataset import Dataset, list_datasets
+from assets.dataset import Dataset, get_dataset, list_datasets
 from assets.encoders import CODE_VERSION
 from assets.materialize import asset_key
 from assets.outputs import Key, OutputError, Workspace, digest
@@ -39,7 +39,9 @@ AUTOMATION = dg.AutomationConditionSensorDefinition(
 def with_policy(asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
     """Attach the automation condition that belongs to an asset's stage."""
     stage = asset.key.path[len(asset_key("x").path) - 1]
-    condition = {"cleaned": KEEP_FRESH, "labels": KEEP_FRESH, "reports": KEEP_FRESH, "pairing": KEEP_FRESH, "leaderboard": FOLLOW}.get(stage)
+    condition = {"cleaned": KEEP_FRESH, "labels": KEEP_FRESH, "reports": KEEP_FRESH, "pairing": KEEP_FRESH, "leaderboard": FOLLOW}.get(
+        stage
+    )
     return asset if condition is None else asset.map_asset_specs(lambda s: s.replace_attributes(automation_condition=condition))
 
 
@@ -77,7 +79,7 @@ def _data_versions(workspace: Workspace, spec: MethodSpec, config: dict[str, Any
 
 def _uses(workspace: Workspace, spec: MethodSpec, dataset: str, current: dict[str, str]) -> bool:
     """Whether encoder and heads were made from exactly these data versions."""
-    stages = [Key(("encoder", spec.name), dataset), *(Key(("head", spec.name, t), dataset) for t in spec.tasks)]
+    stages = [Key(("encoder", spec.name), dataset), *(Key(("head", spec.name, t), dataset) for t in tasks_for(spec, get_dataset(dataset)))]
     outputs = [workspace.current(k) for k in stages]
     return all(o is not None and all(current.get(n, v) == v for n, v in o.manifest["upstream"].items()) for o in outputs)
 

@@ -17,6 +17,7 @@ from assets.prompts import prompts_asset
 from assets.raw import raw_asset
 from assets.registry import registry_asset
 from assets.reports import reports_asset
+from assets.training import tasks_of
 from assets.verdicts import BLOCKING
 from data_checks.dagster_checks import make_asset_checks
 from models.registry import get_spec, list_methods
@@ -36,7 +37,7 @@ def _assets() -> list[dg.AssetsDefinition]:
             found.append(reports_asset(dataset))
     for method in list_methods():
         spec = get_spec(method)
-        found += [encoder_asset(method), *(head_asset(method, t) for t in spec.tasks), evaluation_asset(method)]
+        found += [encoder_asset(method), *(head_asset(method, t) for t in tasks_of(spec)), evaluation_asset(method)]
         if not spec.baseline:
             found.append(registry_asset(method))
     return [with_policy(a) for a in found]

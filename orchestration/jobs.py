@@ -7,6 +7,7 @@ from assets.dataset import list_datasets
 from assets.materialize import asset_key, explained
 from assets.outputs import Workspace
 from assets.settings import load
+from assets.training import tasks_of
 from models.registry import get_spec, list_methods
 from orchestration.versioning import current_outputs, require_dvc_allows, run_dvc
 
@@ -20,7 +21,7 @@ def _train_job(method: str) -> UnresolvedAssetJobDefinition:
     spec = get_spec(method)
     keys = [
         asset_key("encoder", method),
-        *(asset_key("head", method, t) for t in spec.tasks),
+        *(asset_key("head", method, t) for t in tasks_of(spec)),
         asset_key("evaluation", method),
         asset_key("leaderboard"),
     ]
