@@ -9,17 +9,18 @@ from assets.access import strictest
 from assets.dataset import Dataset
 from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
 from assets.outputs import Built, Key, Output, Workspace
+from assets.user_tasks import find_user_task, task_names
 
 CODE_VERSION = "1"
 
 
 def labels_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
-    """The asset `labels/<dataset>`, partitioned by task."""
+    """The asset `labels/<dataset>`, partitioned by task: those that the dataset declares and those that users added."""
 
     @dg.asset(
         key=asset_key("labels", dataset.name),
         deps=[asset_key("raw", name) for name in (dataset.name, *dataset.companions)],
-        partitions_def=dg.StaticPartitionsDefinition(list(dataset.task_names)),
+        partitions_def=dg.StaticPartitionsDefinition(task_names(dataset)),
         group_name="data",
         code_version=f"{CODE_VERSION}.{dataset.version}",
         kinds={"parquet"},
@@ -43,14 +44,19 @@ def labels_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
 
 
 def make_labels(workspace: Workspace, dataset: Dataset, task_name: str) -> Output:
-    """Publish the label table of a task. Where it may be joined from a companion's tables, these are upstream too."""
-    upstream = require(workspace, *(Key(("raw", name)) for name in (dataset.name, *dataset.companion_folders)))
-    task = dataset.task(task_name)
+    """Publish the label table of a task: the dataset's own, or the version in use of one that a user added.
+
+    Where the dataset's may be joined from a companion's tables, these are upstream too.
+    """
+    added = None if task_name in dataset.task_names else find_user_task(workspace.root, dataset.name, task_name)
+    read_from = (dataset.name, *dataset.companion_folders) if added is None else (dataset.name,)
+    upstream = require(workspace, *(Key(("raw", name)) for name in read_from))
+    task = dataset.task(task_name) if added is None else added.task
 
     def build(folder: Path) -> Built:
         from assets.plots import bars_figure
 
-        table = dataset.labels(task_name)
+        table = dataset.labels(task_name) if added is None else added.labels()
         table.to_parquet(folder / "labels.parquet", index=False)
         positives = {c: int(table[c].sum()) for c in task.classes}
         (folder / "figures").mkdir()
@@ -63,13 +69,13 @@ def make_labels(workspace: Workspace, dataset: Dataset, task_name: str) -> Outpu
             "may_be_empty": task.may_be_empty,
             "positives": positives,
         }
-        return Built(rows=len(table), facts=facts)
+        return Built(rows=len(table), facts=facts, notes={} if added is None else {"version": added.version, **added.notes})
 
     return workspace.publish(
         Key(("labels", dataset.name), task_name),
         build,
         code_version=f"{CODE_VERSION}.{dataset.version}",
-        access=strictest([dataset.access, *(output.access for output in upstream.values())]),
-        config={"task": task_name, "classes": list(task.classes)},
+        access=strictest([dataset.access, *(output.access for output in upstream.values()), *([] if added is None else [added.access])]),
+        config={"task": task_name, "classes": list(task.classes), **({} if added is None else {"labels": added.sha256})},
         upstream=versions(upstream),
     )

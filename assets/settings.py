@@ -97,13 +97,18 @@ def is_local(uri: str) -> bool:
     return scheme in ("", "file", "sqlite") or (len(scheme) == 1)
 
 
+def workspace_home() -> Path:
+    """The workspace, which no settings file needs to be read for."""
+    return Path(os.environ.get("EINTHOVEN_HOME", PROJECT / "data")).absolute()
+
+
 def load() -> Settings:
     """Read the settings file and the environment.
 
     Raises:
         ConfigurationError: the file is not YAML, or holds a key or class that does not exist.
     """
-    home = Path(os.environ.get("EINTHOVEN_HOME", PROJECT / "data")).absolute()
+    home = workspace_home()
     path = Path(os.environ.get("EINTHOVEN_SETTINGS", home / "settings.yaml"))
     if not path.exists():
         if "EINTHOVEN_SETTINGS" in os.environ:
@@ -147,7 +152,9 @@ def _accepted(settings_file: Path, raw: Any) -> dict[str, tuple[str, ...]]:
         raise ConfigurationError(f"{settings_file}: accepted_identifiers must map datasets to lists of kinds")
     found = {str(name): tuple([kinds] if isinstance(kinds, str) else kinds) for name, kinds in raw.items()}
     if unknown := sorted({kind for kinds in found.values() for kind in kinds} - set(SEVERE)):
-        raise ConfigurationError(f"{settings_file}: accepted_identifiers: unknown kinds {', '.join(unknown)}; kinds are {', '.join(SEVERE)}")
+        raise ConfigurationError(
+            f"{settings_file}: accepted_identifiers: unknown kinds {', '.join(unknown)}; kinds are {', '.join(SEVERE)}"
+        )
     return found
 
 

@@ -17,6 +17,8 @@ from pydantic import Field, create_model
 from assets.dataset import Dataset, get_dataset, list_datasets
 from assets.materialize import asset_key
 from assets.outputs import Key
+from assets.settings import workspace_home
+from assets.user_tasks import task_names, user_task_names
 from models.errors import ConfigurationError
 from models.spec import GateRule, MethodSpec
 from models.types import LEADS, Modality
@@ -26,7 +28,7 @@ def datasets_for(spec: MethodSpec) -> list[type[Dataset]]:
     """The datasets that offer every modality a method learns from, twelve leads in microvolts included, and a task to judge it by."""
     found = [get_dataset(name) for name in list_datasets()]
     return [
-        d for d in found if set(spec.modalities) <= d.offers() and d.task_names and (Modality.ECG not in spec.modalities or _has_leads(d))
+        d for d in found if set(spec.modalities) <= d.offers() and task_names(d) and (Modality.ECG not in spec.modalities or _has_leads(d))
     ]
 
 
@@ -40,8 +42,10 @@ def partitions_for(spec: MethodSpec) -> dg.StaticPartitionsDefinition:
 
 
 def tasks_for(spec: MethodSpec, dataset: type[Dataset]) -> list[str]:
-    """The tasks that heads are trained for: the method's own that the dataset offers, or all of the dataset's if it offers none."""
-    return [t for t in spec.tasks if t in dataset.task_names] or list(dataset.task_names)
+    """The tasks that heads are trained for: the method's own that the dataset offers, or all of the dataset's if it offers none;
+    then those that users added."""
+    own = [t for t in spec.tasks if t in dataset.task_names] or list(dataset.task_names)
+    return [*own, *user_task_names(workspace_home(), dataset.name)]
 
 
 def tasks_of(spec: MethodSpec) -> list[str]:
@@ -62,7 +66,7 @@ def dataset_deps(spec: MethodSpec, *stages: str, task: str | None = None) -> lis
     for dataset in datasets_for(spec):
         for stage in stages:
             partition = {"cleaned": config.recipe, "reports": getattr(config, "report_form", None), "labels": task}[stage]
-            if partition is None or (stage == "labels" and partition not in dataset.task_names):
+            if partition is None or (stage == "labels" and partition not in task_names(dataset)):
                 continue
             mapping = dg.StaticPartitionMapping({partition: dataset.name})
             deps.append(dg.AssetDep(asset_key(stage, dataset.name), partition_mapping=mapping))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assets.outputs import Key
+from assets.user_tasks import task_names
 from data_checks.context import CheckContext
 from data_checks.tables import read_table
 from models.predictions import PredictionError, read_predictions
@@ -74,7 +75,7 @@ def check_tables(c: CheckContext, tables: dict[Path, Predictions]) -> None:
 
 
 def _labels(c: CheckContext, task: str) -> pd.DataFrame | None:
-    if task not in c.dataset.task_names:
+    if task not in task_names(c.dataset, c.workspace.root):
         return None
     frame: pd.DataFrame = read_table(c.origin(Key(("labels", c.dataset.name), task)).path("labels.parquet")).to_pandas()
     return frame.set_index("record_id")

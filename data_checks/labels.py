@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from assets import settings
 from assets.dataset import DatasetError
+from assets.user_tasks import find_user_task
 from data_checks.context import CheckContext, TableRules
 from data_checks.suites import labels_suite
 from data_checks.tables import Kind, read_table
@@ -43,10 +44,11 @@ def check_labels(c: CheckContext) -> str:
 
 
 def _declared_classes(c: CheckContext) -> list[str]:
-    """The task's classes as the dataset declares them; what the manifest says must be the same."""
+    """The task's classes as the dataset, or the user who added it, declares them; what the manifest says must be the same."""
     listed, task = list(c.output.facts["classes"]), str(c.output.key.partition)
+    added = None if task in c.dataset.task_names else find_user_task(c.workspace.root, c.dataset.name, task)
     try:
-        declared = list(settings.load().open_dataset(c.dataset).task(task).classes)
+        declared = list((settings.load().open_dataset(c.dataset).task(task) if added is None else added.task).classes)
     except DatasetError as error:
         c.findings.note(
             f"the classes were compared with the manifest alone, because the dataset's folder cannot be read ({type(error).__name__})"

@@ -30,6 +30,7 @@ def data_list() -> None:
     """Every dataset: licence, access, where it is looked for, and what of it is there."""
     from assets.dataset import get_dataset, list_datasets
     from assets.settings import load
+    from assets.user_tasks import task_names
 
     settings = load()
     table = Table("dataset", "title", "licence", "access", "tasks", "folder", "there")
@@ -42,7 +43,7 @@ def data_list() -> None:
             f"{dataset.source.title} {dataset.source.version}",
             dataset.source.licence,
             str(dataset.access),
-            " ".join(dataset.task_names),
+            " ".join(task_names(dataset, settings.home)),
             str(folder),
             there,
         )

@@ -18,6 +18,7 @@ from assets.raw import raw_asset
 from assets.registry import registry_asset
 from assets.reports import reports_asset
 from assets.training import tasks_of
+from assets.user_tasks import task_names
 from assets.verdicts import BLOCKING
 from data_checks.dagster_checks import make_asset_checks
 from models.registry import get_spec, list_methods
@@ -31,7 +32,7 @@ def _assets() -> list[dg.AssetsDefinition]:
     found = [prompts_asset(), leaderboard_asset(), *pairing_assets()]
     for dataset in map(get_dataset, list_datasets()):
         found += [raw_asset(dataset), cleaned_asset(dataset)]
-        if dataset.task_names:
+        if task_names(dataset):
             found.append(labels_asset(dataset))
         if dataset.has_reports:
             found.append(reports_asset(dataset))
