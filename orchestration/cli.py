@@ -13,6 +13,7 @@ from rich.table import Table
 
 from models.errors import ConfigurationError, EinthovenError
 from orchestration.cli_data import data_app
+from orchestration.cli_task import task_app
 from orchestration.terminal import console, problems
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 new_app = typer.Typer(no_args_is_help=True, help="Skeletons for a method or dataset of your own.")
 app.add_typer(data_app, name="data")
+app.add_typer(task_app, name="task")
 app.add_typer(new_app, name="new")
 
 DatasetOption = Annotated[str, typer.Option("--dataset", "-d", help="a dataset from `einthoven data list`")]
