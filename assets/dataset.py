@@ -122,6 +122,7 @@ class Task:
     Attributes:
         may_be_empty: whether a record without any positive class is a labelled record (a survivor, a normal recording)
             rather than one that was never labelled, which label tables leave out.
+        vocabulary: whose codes the classes are: "scp" for SCP-ECG statements, which the house prompts describe, else "".
     """
 
     name: str
@@ -129,6 +130,7 @@ class Task:
     classes: tuple[str, ...]
     class_names: Mapping[str, str]
     may_be_empty: bool = False
+    vocabulary: str = ""
 
 
 @dataclass(frozen=True)

@@ -62,14 +62,16 @@ def make_evaluation(context: dg.AssetExecutionContext, settings: Settings, compu
     if "zero_shot" in spec.protocols:
         store_key = Key(("cleaned", dataset_name), encoder.facts["config"]["recipe"])
         upstream |= require(workspace, store_key, Key(("prompts",)), *(Key(("labels", dataset_name), t) for t in tasks))
+    # Prompts describe the classes of one vocabulary; another's code may read the same and mean something else.
+    prompted = [t for t in tasks if "zero_shot" in spec.protocols and upstream[f"labels/{dataset_name}[{t}]"].facts["vocabulary"] == "scp"]
     inputs: dict[str, Any] = {"code_version": f"{CODE_VERSION}.{spec.version}", "config": {}, "upstream": versions(upstream)}
     run_folder = workspace.run_folder(key, identify(**inputs))
 
     def build(folder: Path) -> Built:
         for head_key in head_keys:
             shutil.copytree(upstream[str(head_key)].folder / "predictions", folder / "predictions", dirs_exist_ok=True)
-        if "zero_shot" in spec.protocols:
-            run_job(context, compute, _zero_shot_job(spec, dataset, encoder, upstream, tasks, run_folder))
+        if prompted:
+            run_job(context, compute, _zero_shot_job(spec, dataset, encoder, upstream, prompted, run_folder))
             collect(run_folder, folder / "zero_shot", "predictions")
             shutil.copytree(folder / "zero_shot" / "predictions", folder / "predictions", dirs_exist_ok=True)
             shutil.rmtree(folder / "zero_shot")

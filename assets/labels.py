@@ -11,7 +11,7 @@ from assets.materialize import WorkspaceResource, asset_key, explained, require,
 from assets.outputs import Built, Key, Output, Workspace
 from assets.user_tasks import find_user_task, task_names
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 
 def labels_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
@@ -67,6 +67,7 @@ def make_labels(workspace: Workspace, dataset: Dataset, task_name: str) -> Outpu
             "classes": list(task.classes),
             "class_names": dict(task.class_names),
             "may_be_empty": task.may_be_empty,
+            "vocabulary": task.vocabulary,
             "positives": positives,
         }
         return Built(rows=len(table), facts=facts, notes={} if added is None else {"version": added.version, **added.notes})

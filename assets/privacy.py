@@ -7,6 +7,7 @@ not drowned in false alarms: of the 4,000 real PTB-XL reports that they were tri
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,18 +70,25 @@ def identifiers_in_columns(names: Iterable[str]) -> set[str]:
 
 def is_header(path: Path) -> bool:
     """Whether a file is of a format whose header is looked at."""
-    return path.suffix.lower() in _READERS
+    return _kind(path) in _READERS
 
 
 def identifiers_in_header(path: Path) -> set[str]:
     """The kinds of identifiers in the header of a recording or table; at most its first 64 KiB are read.
 
     Raises:
-        OSError: it cannot be read.
+        OSError, zlib.error: it cannot be read.
     """
     with path.open("rb") as stream:
         head = stream.read(_HEADER_BYTES)
-    return _READERS[path.suffix.lower()](head)
+    if path.suffix.lower() == ".gz":
+        head = zlib.decompressobj(wbits=31).decompress(head, _HEADER_BYTES)
+    return _READERS[_kind(path)](head)
+
+
+def _kind(path: Path) -> str:
+    """The suffix that tells a format, without that of gzip."""
+    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
 
 
 def _in_wfdb(head: bytes) -> set[str]:

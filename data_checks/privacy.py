@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,9 +28,9 @@ def check_headers(c: CheckContext) -> str:
     for name in looked_at:
         try:
             kinds = identifiers_in_header(folder / name)
-        except OSError as error:
+        except (OSError, zlib.error) as error:
             raise CheckError(
-                f"{folder / name} cannot be read ({error.strerror}); check the disk, then materialise {c.output.key}"
+                f"{folder / name} cannot be read ({type(error).__name__}); check the disk, then materialise {c.output.key}"
             ) from error
         for kind in kinds:
             found.setdefault(kind, []).append(name)

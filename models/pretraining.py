@@ -159,7 +159,7 @@ def _check_store(store: Store, config: TrainingConfig, folder: Path) -> None:
         raise ConfigurationError(f"the store {folder} has channels {', '.join(names)}; 12 leads in the fixed order are needed")
     if store.n_samples != config.n_samples:
         raise ConfigurationError(
-            f"records of the store {folder} have {store.n_samples} samples, the configuration says n_samples={config.n_samples}; set one to the other"
+            f"records of the store {folder} have {store.n_samples} samples, the configuration says n_samples={config.n_samples}; set one to the other, or choose a recipe of another rate"
         )
 
 

@@ -134,6 +134,7 @@ RECIPES: Mapping[str, AnyRecipe] = {
     recipe.name: recipe
     for recipe in (
         Recipe("native"),
+        Recipe("native_100hz", fs_hz=100.0),
         Recipe("native_500hz", fs_hz=500.0),
         Recipe("filtered", fs_hz=100.0, steps=(Notch(50.0), BandPass(0.5, 40.0))),
         ImageRecipe("grey_224", 224, 224),

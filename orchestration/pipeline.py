@@ -60,7 +60,8 @@ def plan(
     ]
     supplied_weights(load(), spec.configure(preset, **(overrides or {})))  # say at once what would be missing hours later
     trained.reverse()  # baselines first, so that they stand on the leaderboard when the method is judged
-    steps = [Step((("raw", dataset),)), Step((("prompts",),))]
+    joined = load().open_dataset(source).companion_folders
+    steps = [*(Step((("raw", name),)) for name in (dataset, *joined)), Step((("prompts",),))]
     data: list[Key] = []
     for s in trained:
         options = s.configure(preset if preset in s.presets else "tiny", **((overrides or {}) if s is spec else {}))

@@ -131,7 +131,7 @@ class PTBXL(Dataset):
     def task(self, name: str) -> Task:
         """One of the six tasks of the PTB-XL benchmark; classes do not depend on the files that are there."""
         classes = task_classes(name)
-        return Task(name, TASK_TITLES[name], classes, class_names(name))
+        return Task(name, TASK_TITLES[name], classes, class_names(name), vocabulary="scp")
 
     def labels(self, task: str) -> pd.DataFrame:
         """Statements count whatever their likelihood; records without a label of the task are left out.

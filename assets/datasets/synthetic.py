@@ -134,7 +134,7 @@ class Synthetic(Dataset):
         if name not in self.task_names:
             raise ConfigurationError(f"dataset 'synthetic' has no task {name!r}; choose one of {', '.join(self.task_names)}")
         titles = {"super": "diagnostic superclasses", "form": "form statements", "rhythm": "rhythm statements"}
-        return Task(name, titles[name], task_classes(name, _STATEMENTS), class_names(name, _STATEMENTS))
+        return Task(name, titles[name], task_classes(name, _STATEMENTS), class_names(name, _STATEMENTS), vocabulary="scp")
 
     def labels(self, task: str) -> pd.DataFrame:
         """Label table of a task.
