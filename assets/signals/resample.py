@@ -35,7 +35,7 @@ def resample(
         float32; the signal itself where the rates are equal.
 
     Raises:
-        ConfigurationError: the rates have no ratio of whole numbers up to 1000, or no sample would be left.
+        ConfigurationError: the rates have no ratio of whole numbers up to 10,000, or no sample would be left.
     """
     if from_hz == to_hz or not signal.size:
         return signal

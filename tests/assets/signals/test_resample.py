@@ -49,7 +49,7 @@ def test_a_constant_stays_within_the_ripple_of_scipys_window_and_one_sample_is_a
 
 def test_rates_without_a_ratio_of_small_numbers_are_refused() -> None:
     signal = np.ones((1, 5000), np.float32)
-    with pytest.raises(ConfigurationError, match="100 Hz cannot be brought to 100.004 Hz"):
+    with pytest.raises(ConfigurationError, match=r"100 Hz cannot be brought to 100\.004 Hz"):
         resample(signal, 100, 100.004)
     with pytest.raises(ConfigurationError, match="less than one"):
         resample(signal, 100_000, 10, "fourier")
