@@ -77,6 +77,10 @@ def make_labels(workspace: Workspace, dataset: Dataset, task_name: str) -> Outpu
         build,
         code_version=f"{CODE_VERSION}.{dataset.version}",
         access=strictest([dataset.access, *(output.access for output in upstream.values()), *([] if added is None else [added.access])]),
-        config={"task": task_name, "classes": list(task.classes), **({} if added is None else {"labels": added.sha256})},
+        config={
+            "task": task_name,
+            "classes": list(task.classes),
+            **({} if added is None else {"labels": added.sha256, "access": str(added.access)}),
+        },
         upstream=versions(upstream),
     )
