@@ -154,7 +154,7 @@ def test_what_states_more_than_it_holds_is_refused(tmp_path: Path) -> None:
 
 
 def test_amplitudes_are_those_of_other_sets(shared_data: Path) -> None:
-    """Read as the Challenge of 2025 did (1 = 1 mV), CODE-15% is far taller than PTB-XL; halved, it is as tall."""
+    """Read as the Challenge of 2025 did (1 = 1 mV), CODE-15% is about 1.7 times as tall as PTB-XL: nearer to twice than to once."""
 
     def height(paths: list[Path]) -> float:
         heights = []
