@@ -17,6 +17,9 @@ _CEILING = np.float32(1.5**2)
 _NOISE = 2.0
 """How often its own RMS the QRS of a lead must reach to count among other leads; noise alone reaches 1.9."""
 
+_ONE = np.float32(1)
+"""Beside whole numbers, numba widens float32 to float64."""
+
 _SIZE = 0.75
 """Power of its usual power by which a lead counts: large leads for more, though less than they are large."""
 
@@ -155,7 +158,7 @@ def _square_sixteen(typingctx: Any, row: Any, middle: Any, even: Any, odd: Any, 
 def _block_extremes(values: NDArray[np.float32], block: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Greatest value (none below 0) and mean of each block; the last takes the rest."""
     n_blocks = max(values.size // block, 1)
-    most, mean = np.empty(n_blocks, np.float32), np.empty(n_blocks, np.float32)
+    most, mean = np.empty(n_blocks, np.int32), np.empty(n_blocks, np.float32)
     for b in range(n_blocks):
         piece = values[b * block : (b + 1) * block if b < n_blocks - 1 else values.size]
         bits = piece.view(np.int32)  # numbers above 0 are in the order of their bits, and integers compare side by side
@@ -164,9 +167,9 @@ def _block_extremes(values: NDArray[np.float32], block: int) -> tuple[NDArray[np
         for i in range(piece.size):
             greatest = max(greatest, bits[i])
             total += piece[i]
-        most[b] = np.array([greatest], np.int32).view(np.float32)[0]
+        most[b] = greatest
         mean[b] = total / np.float32(piece.size)
-    return most, mean
+    return most.view(np.float32), mean
 
 
 @compiled
@@ -211,12 +214,12 @@ def _join(power_LT: NDArray[np.float32], n: int, rules: Rules) -> tuple[NDArray[
             clear = np.sqrt(usual / max(mean_B[b], np.float32(1e-6) * usual))
             weight = max(clear - _NOISE, 1e-3)
             lead_weight += weight * np.sqrt(usual)
-            factor, scale = np.float32(weight * usual**_SIZE * (1 + 1 / _CEILING)), 1 / usual
+            factor, scale = np.float32(weight * usual**_SIZE * (1 + 1 / _CEILING)), _ONE / usual
             joined = envelope[b * rules.block : (b + 1) * rules.block if b < n_blocks - 1 else n]
             power = power_LT[lead][b * rules.block : b * rules.block + joined.size]
             for i in range(joined.size):
                 u = power[i] * scale
-                joined[i] += factor * u / (1 + u / _CEILING)
+                joined[i] += factor * u / (_ONE + u * (_ONE / _CEILING))
         if lead_weight > most_weight:
             heaviest, most_weight = lead, lead_weight
     return np.sqrt(envelope), heaviest
@@ -229,10 +232,6 @@ def _choose(envelope: NDArray[np.float32], rules: Rules) -> NDArray[np.int64]:
     n_blocks = max(envelope.size // rules.block, 1)
     most, _ = _block_extremes(envelope, rules.block)
     usual_B = _running_quantile(most, rules.reach, rules.low_quantile)
-    noise = np.empty(n_blocks, np.float32)
-    for b in range(n_blocks):
-        noise[b] = np.median(envelope[b * rules.block : (b + 1) * rules.block if b < n_blocks - 1 else envelope.size : _SPARSE])
-    noise_B = _running_quantile(noise, rules.reach, 0.5)
     beats = np.empty(places.size, np.int64)
     n = 0
     for place in places:
@@ -253,7 +252,7 @@ def _choose(envelope: NDArray[np.float32], rules: Rules) -> NDArray[np.int64]:
             n += 1
     beats = beats[:n]
     for _ in range(_ROUNDS):
-        more = _search_gaps(envelope, places, beats, usual_B, noise_B, rules)
+        more = _search_gaps(envelope, places, beats, usual_B, rules)
         if more.size == beats.size:
             break
         beats = more
@@ -298,12 +297,21 @@ def _maxima(envelope: NDArray[np.float32], apart: int) -> NDArray[np.int64]:
 
 
 @compiled
+def _noise(envelope: NDArray[np.float32], rules: Rules) -> NDArray[np.float32]:
+    """Median of the envelope around each block."""
+    n_blocks = max(envelope.size // rules.block, 1)
+    median_B = np.empty(n_blocks, np.float32)
+    for b in range(n_blocks):
+        median_B[b] = np.median(envelope[b * rules.block : (b + 1) * rules.block if b < n_blocks - 1 else envelope.size : _SPARSE])
+    return _running_quantile(median_B, rules.reach, 0.5)
+
+
+@compiled
 def _search_gaps(
     envelope: NDArray[np.float32],
     places: NDArray[np.int64],
     beats: NDArray[np.int64],
     usual_B: NDArray[np.float32],
-    noise_B: NDArray[np.float32],
     rules: Rules,
 ) -> NDArray[np.int64]:
     """Beats, and in each gap that is long for its neighbourhood the highest maximum that could be one too."""
@@ -311,6 +319,7 @@ def _search_gaps(
         return beats
     interval = np.diff(beats)
     more = np.empty(places.size, np.int64)
+    noise_B = np.empty(0, np.float32)
     n = 0
     first = 0
     for i in range(beats.size):
@@ -318,6 +327,8 @@ def _search_gaps(
         n += 1
         if i == beats.size - 1 or interval[i] <= rules.gap * np.median(interval[max(i - 5, 0) : i + 6]):
             continue
+        if noise_B.size == 0:
+            noise_B = _noise(envelope, rules)
         while places[first] <= beats[i]:
             first += 1
         best = -1
