@@ -28,6 +28,7 @@ from assets.record import Record, RecordError
 from assets.shards import INDEX, RowTable, ShardWriter
 from assets.signals import quality, repair
 from assets.signals.counts import LARGEST_COUNT, to_counts
+from assets.signals.peaks import r_peaks
 from assets.signals.preprocess import preprocess
 from models.errors import ConfigurationError
 from models.recipes import Recipe
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 STORE_FORMAT_VERSION = 2
-"""2: source_checksum for source_sha256, column absent, n_samples counts what was recorded, parts in quarantine."""
+"""2: source_checksum for source_sha256, columns absent and r_peaks, n_samples counts what was recorded, parts in quarantine."""
 
 SLOWEST_HZ, FASTEST_HZ = 1.0, 100_000.0
 SLOWEST_ECG_HZ = 50.0
@@ -162,6 +163,7 @@ class _Builder:
         self._kinds = [channel.kind for channel in channels]
         self._scale_L = np.array([channel.scale for channel in channels], np.float32)
         self._judged_L = np.array([channel.kind == "ECG" and channel.unit == "uV" for channel in channels])
+        self._ecg = [i for i, kind in enumerate(self._kinds) if kind == "ECG"]
         self._twelve = tuple(channel.name for channel in channels[: len(LEADS)]) == LEADS and bool(self._judged_L[: len(LEADS)].all())
         self._pending: list[_Part] = []
         self._reasons: Counter[str] = Counter()
@@ -303,6 +305,8 @@ class _Builder:
         masks_B = quality.bit_mask(judged_L) & ~np.array(columns["absent"], np.int32)
         for name, flags_BL in quality.lead_flags(signal_BLT, self._fs_hz)._asdict().items():
             columns[name] = (quality.bit_mask(flags_BL) & masks_B).tolist()
+        peaks_B = r_peaks(signal_BLT, self._fs_hz, self._ecg) if self._ecg else [np.empty(0, np.int64)] * len(windows)
+        columns["r_peaks"] = [peaks_N[peaks_N < window.length] for peaks_N, window in zip(peaks_B, windows, strict=True)]
         return columns
 
     def _fault(self, window: _Window, counts_LT: NDArray[np.int16], over_L: NDArray[np.bool_], still: bool, row: int) -> RecordError | None:
@@ -366,7 +370,7 @@ def quarantine_schema() -> pa.Schema:
 
 
 def index_schema() -> pa.Schema:
-    """Columns of `index.arrow`. Flags of channels are bit masks, bit i for channel i of the store."""
+    """Columns of `index.arrow`. Flags of channels are bit masks, bit i for channel i of the store; R peaks are sample numbers."""
     import pyarrow as pa
 
     return pa.schema(
@@ -391,5 +395,6 @@ def index_schema() -> pa.Schema:
             ("noisy", pa.int32()),
             ("limb_swap", pa.bool_()),
             ("source_checksum", pa.string()),
+            ("r_peaks", pa.list_(pa.int32())),
         ]
     )

@@ -17,6 +17,7 @@ from data_checks.tables import Kind, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from numpy.typing import NDArray
 
 INDEX_COLUMNS: dict[str, Kind] = {
@@ -41,6 +42,7 @@ INDEX_COLUMNS: dict[str, Kind] = {
     "limb_swap": "flag",
     "source_checksum": "text",
 }
+PEAKS = "r_peaks"
 IMAGE_COLUMNS: dict[str, Kind] = {
     name: INDEX_COLUMNS[name]
     for name in (
@@ -119,7 +121,7 @@ def check_index(c: CheckContext) -> str:
     frames = c.validate(
         TableRules(
             "index.arrow",
-            table,
+            table.drop_columns([PEAKS]) if PEAKS in table.column_names else table,
             IMAGE_COLUMNS if images else INDEX_COLUMNS,
             "record_id",
             lambda: image_index_suite(c.dataset) if images else index_suite(c.dataset, len(c.output.facts["channels"])),
@@ -128,6 +130,8 @@ def check_index(c: CheckContext) -> str:
     )
     if c.output.rows != table.num_rows or sum(s.rows for s in shards) != table.num_rows:
         c.findings.fail(f"the index has {table.num_rows} rows, the shards {sum(s.rows for s in shards)}, the manifest {c.output.rows}")
+    if PEAKS in table.column_names:
+        _check_peaks(c, table)
     index = frames.get("index.arrow")
     checksums = {f["path"]: f["sha256"] for f in c.output.manifest["files"]}
     for number, shard in enumerate(shards):
@@ -161,6 +165,21 @@ def _check_declaration(c: CheckContext, shards: list[Shard]) -> None:
             c.findings.fail(
                 f"{shard.path.name} holds {', '.join(shard.channels)} at {shard.fs_hz:g} Hz, which is not what the store's channels declare"
             )
+
+
+def _check_peaks(c: CheckContext, table: pa.Table) -> None:
+    """R peaks lie within their windows, in order."""
+    import numpy as np
+
+    lists = table[PEAKS].combine_chunks()
+    window_N = np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy())
+    peak_N = lists.flatten().to_numpy()
+    n_samples = table["n_samples"].to_numpy()
+    wrong = (peak_N < 0) | (peak_N >= n_samples[window_N])
+    wrong[1:] |= (np.diff(peak_N) <= 0) & (np.diff(window_N) == 0)
+    if wrong.any():
+        ids = table["record_id"].take(np.unique(window_N[wrong])).to_pylist()
+        c.findings.fail("R peaks that are out of order or outside their window", ids)
 
 
 def _derive(frame: pd.DataFrame, shards: list[Shard], records: pd.DataFrame) -> None:

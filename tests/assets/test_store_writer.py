@@ -455,3 +455,13 @@ def test_absent_channels_are_not_judged(source: Path, tmp_path: Path) -> None:
     type(dataset).required_channels = ()
     index = open_store(publish(dataset, tmp_path).folder).index
     assert (index["absent"].to_pylist(), index["flat"].to_pylist()) == ([1 << 11], [0])
+
+
+def test_r_peaks_stand_in_the_index(source: Path, tmp_path: Path) -> None:
+    t = np.arange(1000) / 100
+    beats = np.array([0.7, 1.6, 2.4, 3.5, 4.4, 5.2, 6.1, 7.0, 8.0, 9.1])
+    ecg = np.repeat(900 * np.exp(-(((t[:, None] - beats) / 0.015) ** 2)).sum(axis=1)[None], 12, axis=0) + RNG.normal(0, 8, (12, 1000))
+    output = publish(made(source, a=make_record(ecg), b=make_record(ecg[:, :750])), tmp_path, Recipe("padded", short="pad"))
+    peaks = open_store(output.folder).index["r_peaks"].to_pylist()
+    np.testing.assert_allclose(np.array(peaks[0]) / 100, beats, atol=0.02)
+    np.testing.assert_allclose(np.array(peaks[1]) / 100, beats[beats < 7.5], atol=0.02)

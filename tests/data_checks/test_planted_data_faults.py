@@ -362,3 +362,14 @@ def test_records_too_short_for_a_recipe_with_a_longer_window_are_no_fault_of_the
     verdict = judge(12.0)
     assert verdict.passed
     assert "9 records are shorter than the recipe's windows of 12 s" in verdict.message
+
+
+def test_r_peaks_out_of_order_or_place_are_found(world: Any) -> None:
+    world.raw()
+
+    def with_peaks(**wrong: list[int]) -> Any:
+        return lambda f: f.assign(r_peaks=[wrong.get(r, [3, 30]) for r in f["record_id"]])
+
+    assert world.judge(world.cleaned(index=with_peaks(r01=[])), "index").passed
+    verdict = world.judge(world.cleaned(index=with_peaks(r02=[9, 5], r03=[-1], r04=[4, 50])), "index")
+    assert_found(verdict, ("R peaks that are out of order or outside", "r02, r03, r04"))
