@@ -131,7 +131,7 @@ def choose_transport(dataset: type[Dataset], wish: Wish) -> S3Transport | HttpsT
     source, declared = dataset.source, dataset.source.download
     if dataset.simulated:
         raise DownloadError(f"{dataset.name} is simulated and made on first use; there is nothing to download")
-    directions = f"{declared.directions or source.terms} See {source.homepage}."
+    directions = " ".join(filter(None, (source.terms, declared.directions, f"See {source.homepage}.")))
     if declared.credentials == "manual" or not (declared.s3 or declared.https or declared.files):
         raise DownloadError(f"{source.title} cannot be downloaded by a program. {directions}")
     signed = declared.credentials != "none"

@@ -249,7 +249,7 @@ def test_an_archive_that_is_none(published: Published, tmp_path: Path) -> None:
 MANUAL = Download(https="https://example.org/", credentials="manual", directions="Ask the hospital.")
 CHOICES: Sequence[tuple[Download, str, str]] = [
     (Download(), "", "cannot be downloaded by a program. Free. See https://example.org/tiny"),
-    (MANUAL, "", "cannot be downloaded by a program. Ask the hospital."),
+    (MANUAL, "", "cannot be downloaded by a program. Free. Ask the hospital. See https://example.org/tiny"),
     (Download(https="https://example.org/"), "s3", "declares no s3 source"),
     (Download(https="https://example.org/"), "ftp://example.org/", "is neither s3, https nor an address"),
     (Download(https="https://example.org/"), "http://example.org/", "is not an https:// address"),
