@@ -136,7 +136,7 @@ def add_user_task(
         The version in use; the one before, where nothing has changed.
 
     Raises:
-        UserTaskError: the name cannot be a task's.
+        UserTaskError: the name cannot be a task's, or the disk does not take it.
     """
     require_name(dataset, task.name)
     home_of_task = home / "tasks" / dataset.name / task.name
@@ -146,10 +146,6 @@ def add_user_task(
         if before is not None and (before.sha256, before.task.title, before.access) == (sha256, task.title, access):
             return before
         number = max(versions(home, dataset.name, task.name), default=0) + 1
-        temporary = home_of_task / f".adding-{number}"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        table.to_parquet(temporary / "labels.parquet", index=False)
         facts = {
             "dataset": dataset.name,
             "name": task.name,
@@ -162,13 +158,25 @@ def add_user_task(
             "access": str(access),
             "notes": dict(notes),
         }
-        write_atomic(temporary / "task.json", json.dumps(facts, indent=1))
-        with (temporary / "labels.parquet").open("rb") as stream:
-            os.fsync(stream.fileno())
-        os.rename(temporary, home_of_task / str(number))
-        fsync_folder(home_of_task)
-        write_atomic(home_of_task / _IN_USE, str(number))
+        try:
+            _keep(home_of_task, number, table, facts)
+        except OSError as error:
+            raise UserTaskError(f"{home_of_task} cannot take version {number} ({error.strerror or error}); nothing was changed") from error
     return _read(home_of_task / str(number), dataset.name, task.name)
+
+
+def _keep(home_of_task: Path, number: int, table: pd.DataFrame, facts: Mapping[str, Any]) -> None:
+    """Write a version beside its place, move it there when it is whole, and take it into use."""
+    temporary = home_of_task / f".adding-{number}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    table.to_parquet(temporary / "labels.parquet", index=False)
+    with (temporary / "labels.parquet").open("rb") as stream:
+        os.fsync(stream.fileno())
+    write_atomic(temporary / "task.json", json.dumps(facts, indent=1))
+    os.rename(temporary, home_of_task / str(number))
+    fsync_folder(home_of_task)
+    write_atomic(home_of_task / _IN_USE, str(number))
 
 
 def remove_user_task(home: Path, dataset: str, name: str) -> None:

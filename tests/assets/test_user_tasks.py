@@ -186,7 +186,7 @@ def test_an_addition_that_was_cut_off_changes_nothing(home: Path, tmp_path: Path
 
     with monkeypatch.context() as patch:
         patch.setattr("assets.user_tasks.os.rename", fail)
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(UserTaskError, match=r"cannot take version 2 \(no space\); nothing was changed"):
             add(home, tmp_path, r00="1,0")
     found = find_user_task(home, "synthetic", "mine")
     assert found is not None
