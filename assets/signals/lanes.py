@@ -22,6 +22,7 @@ from assets.signals.vectors import (
     LANES,
     SINGLE,
     array_data,
+    call_apart,
     everywhere,
     load,
     multiply_add,
@@ -82,47 +83,52 @@ def _run_sections(typingctx: Any, rows: Any, at: Any, step: Any, n_rows: Any, ga
     signature = types.void(rows, types.int64, types.int64, types.int64, types.float64, sections)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = array_data(context, builder, signature.args[0], args[0])
-        at, step, n_rows = args[1:4]
-        gain = everywhere(builder, args[4])
         n_sections, n_numbers = signature.args[5].count, signature.args[5].dtype.count
-        numbers = [[everywhere(builder, builder.extract_value(args[5], [s, k])) for k in range(n_numbers)] for s in range(n_sections)]
 
-        def row_at(place: Any) -> Any:
-            return builder.fmul(builder.fpext(load(builder, data, place), DOUBLE), gain)
+        def write(builder: Any, data: Any, at: Any, step: Any, n_rows: Any, gain: Any, sections: Any) -> None:
+            numbers = [[everywhere(builder, builder.extract_value(sections, [s, k])) for k in range(n_numbers)] for s in range(n_sections)]
+            _write_cascade(builder, data, at, step, n_rows, everywhere(builder, gain), numbers)
 
-        first = row_at(at)
-        steady = [[builder.fmul(first, section[2]), builder.fmul(first, section[3])] for section in numbers]
-        before, loop, after = builder.block, builder.append_basic_block("row"), builder.append_basic_block("rows_done")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        done, place = builder.phi(INDEX), builder.phi(INDEX)
-        done.add_incoming(ir.Constant(INDEX, 0), before)
-        place.add_incoming(at, before)
-        states = [[builder.phi(DOUBLE), builder.phi(DOUBLE)] for _ in numbers]
-        x = row_at(place)
-        for (a1, a2, _, _, *numerator), (s, r), state in zip(numbers, states, steady, strict=True):
-            s.add_incoming(state[0], before)
-            r.add_incoming(state[1], before)
-            y = builder.fadd(x, s, flags=("contract",))
-            if numerator:
-                new_s = multiply_add(builder, builder.fneg(a1), y, multiply_add(builder, numerator[0], x, r))
-                new_r = multiply_add(builder, builder.fneg(a2), y, builder.fmul(numerator[1], x))
-            else:
-                new_s = multiply_add(builder, builder.fneg(a1), y, r)
-                new_r = multiply_subtract(builder, builder.fneg(a2), y, x)
-            s.add_incoming(new_s, loop)
-            r.add_incoming(new_r, loop)
-            x = y
-        store(builder, builder.fptrunc(x, SINGLE), data, place)
-        next_done = builder.add(done, ir.Constant(INDEX, 1))
-        done.add_incoming(next_done, loop)
-        place.add_incoming(builder.add(place, step), loop)
-        builder.cbranch(builder.icmp_signed("<", next_done, n_rows), loop, after)
-        builder.position_at_end(after)
+        data = array_data(context, builder, signature.args[0], args[0])
+        call_apart(builder, f"cascade_{n_sections}_{n_numbers}", write, [data, *args[1:]])
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+def _write_cascade(builder: Any, data: Any, at: Any, step: Any, n_rows: Any, gain: Any, sections: list[list[Any]]) -> None:
+    def row_at(place: Any) -> Any:
+        return builder.fmul(builder.fpext(load(builder, data, place), DOUBLE), gain)
+
+    first = row_at(at)
+    steady = [[builder.fmul(first, section[2]), builder.fmul(first, section[3])] for section in sections]
+    before, loop, after = builder.block, builder.append_basic_block("row"), builder.append_basic_block("rows_done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    done, place = builder.phi(INDEX), builder.phi(INDEX)
+    done.add_incoming(ir.Constant(INDEX, 0), before)
+    place.add_incoming(at, before)
+    states = [[builder.phi(DOUBLE), builder.phi(DOUBLE)] for _ in sections]
+    x = row_at(place)
+    for (a1, a2, _, _, *numerator), (s, r), state in zip(sections, states, steady, strict=True):
+        s.add_incoming(state[0], before)
+        r.add_incoming(state[1], before)
+        y = builder.fadd(x, s)
+        if numerator:
+            new_s = multiply_add(builder, builder.fneg(a1), y, multiply_add(builder, numerator[0], x, r))
+            new_r = multiply_add(builder, builder.fneg(a2), y, builder.fmul(numerator[1], x))
+        else:
+            new_s = multiply_add(builder, builder.fneg(a1), y, r)
+            new_r = multiply_subtract(builder, builder.fneg(a2), y, x)
+        s.add_incoming(new_s, loop)
+        r.add_incoming(new_r, loop)
+        x = y
+    store(builder, builder.fptrunc(x, SINGLE), data, place)
+    next_done = builder.add(done, ir.Constant(INDEX, 1))
+    done.add_incoming(next_done, loop)
+    place.add_incoming(builder.add(place, step), loop)
+    builder.cbranch(builder.icmp_signed("<", next_done, n_rows), loop, after)
+    builder.position_at_end(after)
 
 
 @emitted

@@ -15,9 +15,6 @@ REACH = 6
 """Samples to either side that a missing sample is filled from."""
 
 
-_GLANCE = 16
-
-
 def is_whole(signal_LT: NDArray[np.float32]) -> bool:
     """Whether no sample is missing: one pass over the signal, in place."""
     from assets.signals.scans import all_finite
@@ -64,8 +61,9 @@ def dead_leads(signal_LT: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 def is_constant(signal_LT: NDArray[np.float32]) -> bool:
     """Whether every lead keeps one value from beginning to end: a recording of nothing. Missing samples must be filled."""
-    sparse = slice(None, None, max(signal_LT.shape[1] // _GLANCE, 1))  # almost every signal moves between a few samples of it
-    return bool((signal_LT[:, sparse] == signal_LT[:, :1]).all() and (signal_LT == signal_LT[:, :1]).all())
+    from assets.signals.scans import never_moves
+
+    return never_moves(np.ascontiguousarray(signal_LT, np.float32))
 
 
 def _sums_before(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -214,3 +214,14 @@ def all_finite(values: NDArray[np.float32]) -> bool:
     for i in range(bits.size):
         greatest = max(greatest, bits[i] & _ALL_BUT_SIGN)
     return bool(greatest < _INFINITY)
+
+
+@compiled_for_any_order
+def never_moves(signal_LT: NDArray[np.float32]) -> bool:
+    """Whether every lead keeps its first value; one glance tells it of most that do not."""
+    for lead in range(signal_LT.shape[0]):
+        row = signal_LT[lead]
+        for x in row:
+            if x != row[0]:
+                return False
+    return True

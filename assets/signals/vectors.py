@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -50,3 +51,20 @@ def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
 def multiply_subtract(builder: Any, a: Any, b: Any, c: Any) -> Any:
     """a b - c, rounded once where the processor can."""
     return builder.fsub(builder.fmul(a, b, flags=_FUSED), c, flags=_FUSED)
+
+
+def call_apart(builder: Any, name: str, write: Callable[..., None], args: list[Any]) -> None:
+    """Call a function that LLVM leaves alone, so that a loop has the registers to itself.
+
+    Among the rest of a kernel it spills vectors to the stack and loads them at every turn. `write(builder, *args)` writes
+    the function when it is first called in a module under this name.
+    """
+    function = builder.module.globals.get(name)
+    if function is None:
+        function = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [arg.type for arg in args]), name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        inside = ir.IRBuilder(function.append_basic_block("entry"))
+        write(inside, *function.args)
+        inside.ret_void()
+    builder.call(function, args)
