@@ -107,14 +107,14 @@ def _check_labels(c: CheckContext, name: str, table: Predictions, truth: pd.Data
     wrong = ~np.isin(table.labels_NC, (0, 1)).all(axis=1)
     if wrong.any():
         c.findings.fail(f"{name}: labels other than 0 and 1", table.record_id[wrong])
-    if list(table.classes) != list(truth.columns):
+    if sorted(table.classes) != sorted(truth.columns):
         c.findings.fail(f"{name} has the classes {', '.join(table.classes)}; the task's are {', '.join(truth.columns)}")
         return
     labelled = np.isin(table.record_id, truth.index.to_numpy(dtype=np.str_))
     if not labelled.all():
         c.findings.fail(f"{name}: records without a label of the task", table.record_id[~labelled])
     ids = table.record_id[labelled]
-    differ = (truth.reindex(ids.tolist()).to_numpy() != table.labels_NC[labelled]).any(axis=1)
+    differ = (truth.reindex(ids.tolist())[list(table.classes)].to_numpy() != table.labels_NC[labelled]).any(axis=1)
     if differ.any():
         c.findings.fail(f"{name}: labels that differ from the label table", ids[differ])
 

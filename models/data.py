@@ -52,7 +52,7 @@ class Records:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Records with labels of one task, in store order; `labels_NC` has one column a class, in the order of the table."""
+    """Records with labels of one task, in store order; `labels_NC` has one column a class, classes sorted by name."""
 
     store: Store
     rows_N: IntArray
@@ -118,7 +118,7 @@ def labelled_records(store: Store, labels: Path) -> Labelled:
         label_ids = table["record_id"].to_pylist()
     except (OSError, ValueError, KeyError) as error:
         raise TrainingError(f"{labels} is not a label table ({error}); materialise the labels again") from error
-    classes = tuple(name for name in table.column_names if name != "record_id")
+    classes = tuple(sorted(name for name in table.column_names if name != "record_id"))
     if not classes:
         raise TrainingError(f"{labels} has no class column; check the task")
     place = {record: i for i, record in enumerate(label_ids)}

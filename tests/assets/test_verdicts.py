@@ -29,7 +29,7 @@ def test_all_checks_must_have_passed(tmp_path: Path) -> None:
     output = publish(workspace)
     with pytest.raises(UnsafeUpstreamError, match=r"'manifest' has not run on this version.*'patient_leakage' has not run"):
         require_checked(workspace, KEY)
-    judge(workspace, output, manifest=True, patient_leakage=False)
+    judge(workspace, output, manifest=True, patient_leakage=False, privacy=True)
     with pytest.raises(UnsafeUpstreamError, match="'patient_leakage' failed: patient_leakage says so"):
         require_checked(workspace, KEY)
     judge(workspace, output, patient_leakage=True)
@@ -38,7 +38,7 @@ def test_all_checks_must_have_passed(tmp_path: Path) -> None:
 
 def test_a_new_version_needs_new_verdicts_and_an_old_one_keeps_its_own(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    judge(workspace, publish(workspace), manifest=True, patient_leakage=True)
+    judge(workspace, publish(workspace), manifest=True, patient_leakage=True, privacy=True)
     publish(workspace, "2")
     with pytest.raises(UnsafeUpstreamError, match="has not run on this version"):
         require_checked(workspace, KEY)

@@ -33,7 +33,7 @@ def test_clean_outputs_of_every_stage_pass(make_world: Any, access: str) -> None
         world.head(),
         world.evaluation(),
     ]
-    assert {o.key.stage for o in stages} == set(BLOCKING)
+    assert {o.key.stage for o in stages} == set(BLOCKING) - {"pairing"}  # which has a world of its own
     for output in stages:
         for verdict in run_checks(world.workspace, output):
             assert verdict.passed, verdict.message

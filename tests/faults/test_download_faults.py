@@ -308,7 +308,8 @@ def test_restricted_files_need_credentials(tmp_path: Path, proxy: Proxy, monkeyp
 
 
 STARTED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background takes away
 from pathlib import Path
 from assets.access import Access
 from assets.dataset import Dataset, Download, Source
