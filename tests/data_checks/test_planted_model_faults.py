@@ -114,7 +114,7 @@ def test_tables_are_about_the_outputs_task_classes_and_records(labelled: Any, re
     failed_with(other_method, "of method 'melp'")
     swapped = labelled.table()
     object.__setattr__(swapped, "classes", ("NORM", "MI"))
-    failed_with(labelled.judge(labelled.head(swapped, twin), "predictions"), "has the classes NORM, MI; the task's are MI, NORM")
+    failed_with(labelled.judge(labelled.head(swapped, twin), "predictions"), "labels that differ from the label table")
     failed_with(labelled.judge(labelled.head(labelled.table().folds((10,)), twin), "predictions"), "different records of one task: r32")
     failed_with(
         labelled.judge(labelled.head(*(t.folds((9,)) for t in (labelled.table(), twin))), "predictions"), "no record of the test folds"
