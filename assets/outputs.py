@@ -127,9 +127,10 @@ def data_version(manifest: Mapping[str, Any]) -> str:
     return digest({k: v for k, v in manifest.items() if k not in ("notes", "figures")})
 
 
-def identify(code_version: str, config: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
-    """The folder name of the output that these inputs lead to."""
-    return digest({"code_version": code_version, "config": dict(config), "upstream": dict(upstream)})[:16]
+def identify(code_version: str, config: Mapping[str, Any], upstream: Mapping[str, str], access: Access = Access.OPEN) -> str:
+    """The folder name of the output that these inputs lead to. A dataset whose class has changed is made anew."""
+    restricted = {} if access is Access.OPEN else {"access": str(access)}
+    return digest({"code_version": code_version, "config": dict(config), "upstream": dict(upstream), **restricted})[:16]
 
 
 def sha256_file(path: Path) -> str:
@@ -222,7 +223,7 @@ class Workspace:
             OutputError: the disk is full. Nothing is left behind and the old output stays.
         """
         inputs: dict[str, Any] = {"code_version": code_version, "config": dict(config or {}), "upstream": dict(upstream or {})}
-        identity = identify(**inputs)
+        identity = identify(**inputs, access=access)
         home = self.folder(key)
         with locked(home / f".lock-{identity}"):
             final = home / identity

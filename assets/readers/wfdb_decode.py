@@ -191,7 +191,7 @@ def _counts(segment: Segment, group: Group, file: str, size: int, start: int, st
     if group.fmt in FLAC_FORMATS:
         n = group.per_frame[0]
         counts = read_flac(file, group.fmt, len(group.per_frame), group.offset + start * n, group.offset + end * n)
-        digest.update(wfdb_files.read(file, 0, size) if whole else counts)
+        digest.update((wfdb_files.read(file, 0, size) if whole else counts).data)
         return counts
     width, form = sum(group.per_frame), FORMATS[group.fmt]
     lead_in = start * width % form.samples  # samples of the first block that belong to the frame before
@@ -199,14 +199,14 @@ def _counts(segment: Segment, group: Group, file: str, size: int, start: int, st
     room = form.whole_bytes_of(n_samples)
     if whole:
         buffer = wfdb_files.read(file, 0, size, group.offset + room)
-        digest.update(buffer[:size])
+        digest.update(buffer[:size].data)
         packed = buffer[group.offset : group.offset + room]
         packed = packed.copy() if group.offset % 4 else packed
     else:
         at = group.offset + (start * width - lead_in) // form.samples * form.n_bytes
         n_bytes = form.bytes_of(n_samples)
         packed = wfdb_files.read(file, at, n_bytes, room)
-        digest.update(packed[:n_bytes])
+        digest.update(packed[:n_bytes].data)
     counts = unpack(group.fmt, packed, n_samples)
     counts = (counts[lead_in:].copy() if lead_in else counts).reshape(-1, width)  # a copy, as kernels want it aligned
     if group.fmt == 8:

@@ -181,3 +181,11 @@ def test_an_unreadable_manifest_and_an_unknown_format_are_typed_errors(tmp_path:
 def test_what_was_never_made_is_said(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"cleaned/toy\[native\] has not been made yet"):
         Workspace(tmp_path).require(KEY)
+
+
+def test_another_access_class_is_another_output(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    first = workspace.publish(KEY, lambda _: Built(rows=0), code_version="1", access=Access.OPEN)
+    second = workspace.publish(KEY, lambda _: Built(rows=0), code_version="1", access=Access.PRIVATE)
+    assert (second.reused, second.access, workspace.require(KEY).access) == (False, Access.PRIVATE, Access.PRIVATE)
+    assert workspace.publish(KEY, lambda _: Built(rows=0), code_version="1", access=Access.OPEN).folder == first.folder

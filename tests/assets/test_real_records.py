@@ -72,7 +72,9 @@ def test_every_recording_is_stored_or_quarantined(
     reasons: dict[str, int],
 ) -> None:
     channels = tuple(Channel(lead) for lead in LEADS + more)
-    kind = type("Collection", (AFolder,), {"name": "collection", "pattern": pattern, "window_s": window_s, "channels": lambda self: channels})
+    kind = type(
+        "Collection", (AFolder,), {"name": "collection", "pattern": pattern, "window_s": window_s, "channels": lambda self: channels}
+    )
     built = build_store(tmp_path, kind(shared_data / folder), Recipe("native", fs_hz=250.0))
     quarantine = pd.read_parquet(tmp_path / "quarantine.parquet")
     assert (len(set(_ids(tmp_path))), dict(quarantine["reason"].value_counts())) == (stored, reasons), quarantine.to_string()
