@@ -9,7 +9,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from assets.signals.compiled import compiled, compiled_for_any_order, emitted
-from assets.signals.vectors import INDEX, LANES, SINGLE, array_data, everywhere, load, multiply_add, store
+from assets.signals.vectors import INDEX, array_data, everywhere, load, multiply_add, store
 
 _CEILING = np.float32(1.5**2)
 """Power, relative to a lead's usual QRS, beyond which a lead says little more when leads are added: artefacts stay small."""
@@ -28,6 +28,11 @@ _SPARSE = 4
 
 _ROUNDS = 3
 """Times that gaps are looked through again; one long gap may hide several beats."""
+
+
+_PIECE = 32
+_WIDE = ir.VectorType(ir.FloatType(), _PIECE)
+"""Two vectors of the widest processors, so that each tap is fetched once for both."""
 
 
 class Rules(NamedTuple):
@@ -74,7 +79,7 @@ def find_beats(
     n = length // step
     beats_N = np.empty(n_records * (n // rules.apart + 1), np.int64)
     count_B = np.zeros(n_records, np.int64)
-    power_LT = np.empty((leads.size, -(-n // LANES) * LANES), np.float32)
+    power_LT = np.empty((leads.size, -(-n // _PIECE) * _PIECE), np.float32)
     found = 0
     for record in range(n_records if n else 0):
         for i in range(leads.size):
@@ -112,34 +117,34 @@ def _thin(row: NDArray[np.float32], step: int) -> NDArray[np.float32]:
 
 @compiled
 def _band_power(row: NDArray[np.float32], even: NDArray[np.float32], odd: NDArray[np.float32], power: NDArray[np.float32]) -> None:
-    """Power of a wavelet's band, in the first places of `power`. The signal keeps its end values beyond its ends."""
+    """Power of a wavelet's band, in the first places of `power`, a whole number of pieces. The signal keeps its end values beyond its ends."""
     half = even.size - 1
     padded = np.empty(power.size + 2 * half, np.float32)
     padded[:half] = row[0]
     padded[half : half + row.size] = row
     padded[half + row.size :] = row[-1]
-    for i in range(0, power.size, LANES):
-        _square_sixteen(padded, i + half, even, odd, half, power, i)
+    for i in range(0, power.size, _PIECE):
+        _square_piece(padded, i + half, even, odd, half, power, i)
 
 
 @emitted
-def _square_sixteen(typingctx: Any, row: Any, middle: Any, even: Any, odd: Any, half: Any, power: Any, at: Any) -> Any:
-    """Squares of what an even and an odd filter give, added up, for sixteen samples from `middle` on."""
+def _square_piece(typingctx: Any, row: Any, middle: Any, even: Any, odd: Any, half: Any, power: Any, at: Any) -> Any:
+    """Squares of what an even and an odd filter give, added up, for a piece of samples from `middle` on."""
     signature = types.void(row, types.int64, even, odd, types.int64, power, types.int64)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         row, even, odd, power = (array_data(context, builder, signature.args[i], args[i]) for i in (0, 2, 3, 5))
         middle, half, at = args[1], args[4], args[6]
-        real_start = builder.fmul(everywhere(builder, builder.load(even), SINGLE), load(builder, row, middle))
+        real_start = builder.fmul(everywhere(builder, builder.load(even), _WIDE), load(builder, row, middle, _WIDE))
         before, loop, after = builder.block, builder.append_basic_block("taps"), builder.append_basic_block("taps_done")
         builder.branch(loop)
         builder.position_at_end(loop)
-        k, real, imaginary = builder.phi(INDEX), builder.phi(SINGLE), builder.phi(SINGLE)
+        k, real, imaginary = builder.phi(INDEX), builder.phi(_WIDE), builder.phi(_WIDE)
         k.add_incoming(ir.Constant(INDEX, 1), before)
         real.add_incoming(real_start, before)
-        imaginary.add_incoming(ir.Constant(SINGLE, [0.0] * LANES), before)
-        left, right = load(builder, row, builder.sub(middle, k)), load(builder, row, builder.add(middle, k))
-        weight = [everywhere(builder, builder.load(builder.gep(taps, [k])), SINGLE) for taps in (even, odd)]
+        imaginary.add_incoming(ir.Constant(_WIDE, [0.0] * _PIECE), before)
+        left, right = load(builder, row, builder.sub(middle, k), _WIDE), load(builder, row, builder.add(middle, k), _WIDE)
+        weight = [everywhere(builder, builder.load(builder.gep(taps, [k])), _WIDE) for taps in (even, odd)]
         next_real = multiply_add(builder, weight[0], builder.fadd(right, left), real)
         next_imaginary = multiply_add(builder, weight[1], builder.fsub(right, left), imaginary)
         next_k = builder.add(k, ir.Constant(INDEX, 1))
@@ -228,10 +233,10 @@ def _join(power_LT: NDArray[np.float32], n: int, rules: Rules) -> tuple[NDArray[
 @compiled
 def _choose(envelope: NDArray[np.float32], rules: Rules) -> NDArray[np.int64]:
     """Places of the envelope's maxima that are beats."""
-    places = _maxima(envelope, rules.apart)
     n_blocks = max(envelope.size // rules.block, 1)
     most, _ = _block_extremes(envelope, rules.block)
     usual_B = _running_quantile(most, rules.reach, rules.low_quantile)
+    places = _maxima(envelope, usual_B, rules)
     beats = np.empty(places.size, np.int64)
     n = 0
     for place in places:
@@ -270,29 +275,36 @@ def _level_after(distance: int, rules: Rules) -> float:
 
 
 @compiled
-def _maxima(envelope: NDArray[np.float32], apart: int) -> NDArray[np.int64]:
-    """Places that nothing exceeds as far as `apart` to either side."""
+def _maxima(envelope: NDArray[np.float32], usual_B: NDArray[np.float32], rules: Rules) -> NDArray[np.int64]:
+    """Places that nothing exceeds as far as `apart` to either side, and that are high enough to become beats."""
+    apart = rules.apart
     places = np.empty(envelope.size // apart + 1, np.int64)
     n = 0
     i = 0
-    while i < envelope.size:
-        highest = i  # of i and what it dominates
-        for j in range(i + 1, min(i + apart + 1, envelope.size)):
-            if envelope[j] > envelope[i]:
-                highest = j
-                break
-        if highest > i:
-            i = highest
-            continue
-        dominant = envelope[i] > 0
-        for j in range(max(i - apart, 0), i):
-            if envelope[j] >= envelope[i]:
-                dominant = False
-                break
-        if dominant:
-            places[n] = i
-            n += 1
-        i += apart + 1 if dominant else 1
+    for b in range(usual_B.size):
+        end = (b + 1) * rules.block if b < usual_B.size - 1 else envelope.size
+        least = np.float32(rules.again_level) * usual_B[b]
+        while i < end:
+            if envelope[i] <= least:
+                i += 1
+                continue
+            higher = i
+            for j in range(i + 1, min(i + apart + 1, envelope.size)):
+                if envelope[j] > envelope[i]:
+                    higher = j
+                    break
+            if higher > i:
+                i = higher
+                continue
+            dominant = True
+            for j in range(max(i - apart, 0), i):
+                if envelope[j] >= envelope[i]:
+                    dominant = False
+                    break
+            if dominant:
+                places[n] = i
+                n += 1
+            i += apart + 1 if dominant else 1
     return places[:n]
 
 

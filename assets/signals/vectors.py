@@ -40,7 +40,7 @@ def shuffled(builder: Any, one: Any, other: Any, order: list[int]) -> Any:
 def everywhere(builder: Any, number: Any, kind: Any = DOUBLE) -> Any:
     """A vector of one number."""
     empty = ir.Constant(kind, ir.Undefined)
-    return shuffled(builder, builder.insert_element(empty, number, ir.Constant(ir.IntType(32), 0)), empty, [0] * LANES)
+    return shuffled(builder, builder.insert_element(empty, number, ir.Constant(ir.IntType(32), 0)), empty, [0] * kind.count)
 
 
 def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
