@@ -35,7 +35,7 @@ def cleaned_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
         code_version=f"{CODE_VERSION}.{dataset.version}",
         kinds={"numpy", "arrow"},
         tags={"access": str(dataset.access)},
-        description=f"Signals of {dataset.source.title}: int16 shards, an Arrow index, a table of quarantined records.",
+        description=f"{_contents(dataset)} of {dataset.source.title} as a recipe prepares them, with an index and a table of what was quarantined.",
     )
     def cleaned(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult[Any]:
         with explained():
@@ -51,6 +51,12 @@ def cleaned_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
             )
 
     return cleaned
+
+
+def _contents(dataset: type[Dataset]) -> str:
+    """What can be stored of a dataset, in words."""
+    offered = (("signals", bool(dataset.channels())), ("images", dataset.has_images), ("lab results", dataset.has_labs))
+    return " and ".join(name for name, there in offered if there).capitalize()
 
 
 def make_cleaned(workspace: Workspace, dataset: Dataset, recipe_name: str, log: Callable[[str], None]) -> Output:
