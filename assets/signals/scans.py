@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from assets.signals.compiled import compiled_for_any_order
+from assets.signals.compiled import compiled, compiled_for_any_order
 
 _CHUNK = 512
 """Samples whose sums are kept in float32 before they join the float64 ones."""
@@ -13,6 +13,8 @@ _CHUNK = 512
 
 _ALL_BUT_SIGN = np.int32(0x7FFFFFFF)
 _INFINITY = np.int32(0x7F800000)
+_ROUNDING = np.float32(1.5 * 2**23)
+"""Added and taken away again, it rounds smaller numbers to whole ones, half to even: beyond it float32 has no fractions."""
 
 
 @compiled_for_any_order
@@ -180,7 +182,7 @@ def _correlation(moments: NDArray[np.float64], n: int) -> float:
     return float((ab - a * b / n) / np.sqrt(var_a * var_b))
 
 
-@compiled_for_any_order
+@compiled
 def to_counts(signal_NT: NDArray[np.float32], scale_N: NDArray[np.float32], largest: int) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
     """Whole counts of leads, rounded half to even, and which leads go beyond `largest` counts; what does is cut off there.
 
@@ -198,11 +200,11 @@ def to_counts(signal_NT: NDArray[np.float32], scale_N: NDArray[np.float32], larg
         low, high = _extremes(row)
         if scale == 1 and high <= limit and low >= -limit:
             for t in range(row.size):
-                counts[t] = np.int16(np.rint(row[t]))
+                counts[t] = np.int16((row[t] + _ROUNDING) - _ROUNDING)
         else:
             over_N[lead] = high / scale > limit or low / scale < -limit
             for t in range(row.size):
-                counts[t] = np.int16(np.rint(min(max(row[t] / scale, -limit), limit)))
+                counts[t] = np.int16((min(max(row[t] / scale, -limit), limit) + _ROUNDING) - _ROUNDING)
     return counts_NT, over_N
 
 
