@@ -252,7 +252,9 @@ def polyphase(
     for lead in range(0, n_leads, LANES):
         _lay_down(signal_NT, lead, rows_RL, before)
         _continue(rows_RL, before, length, line)
-        wide_RL[:] = rows_RL
+        for r in range(rows_RL.shape[0]):
+            for lane in range(LANES):
+                wide_RL[r, lane] = rows_RL[r, lane]
         for m in range(n_out):
             place = m * down + centre
             start = place // up - (n_taps - 1) + before

@@ -24,12 +24,13 @@ def running_medians(signal_NT: NDArray[np.float32], width: int) -> NDArray[np.fl
     padded = np.zeros(length + 2 * half + LANES, np.float32)
     out_NT = np.empty_like(signal_NT)
     for lead in range(n_leads):
-        padded[half : half + length] = signal_NT[lead]
+        for t in range(length):
+            padded[half + t] = signal_NT[lead, t]
         median = np.float32(0)
         below, not_above = 0, 0
-        for x in padded[:width]:
-            below += x < median
-            not_above += x <= median
+        for t in range(width):
+            below += int(padded[t] < median)
+            not_above += int(padded[t] <= median)
         for t in range(length):
             if t:
                 old, new = padded[t - 1], padded[t + width - 1]

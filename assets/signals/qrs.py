@@ -26,6 +26,9 @@ _SIZE = 0.75
 _SPARSE = 4
 """Step between the samples that a median of the noise is taken from."""
 
+_NEIGHBOURS = 5
+"""Intervals to either side that one is compared with."""
+
 _ROUNDS = 3
 """Times that gaps are looked through again; one long gap may hide several beats."""
 
@@ -120,9 +123,8 @@ def _band_power(row: NDArray[np.float32], even: NDArray[np.float32], odd: NDArra
     """Power of a wavelet's band, in the first places of `power`, a whole number of pieces. The signal keeps its end values beyond its ends."""
     half = even.size - 1
     padded = np.empty(power.size + 2 * half, np.float32)
-    padded[:half] = row[0]
-    padded[half : half + row.size] = row
-    padded[half + row.size :] = row[-1]
+    for i in range(padded.size):
+        padded[i] = row[min(max(i - half, 0), row.size - 1)]
     for i in range(0, power.size, _PIECE):
         _square_piece(padded, i + half, even, odd, half, power, i)
 
@@ -178,25 +180,39 @@ def _block_extremes(values: NDArray[np.float32], block: int) -> tuple[NDArray[np
 
 
 @compiled
+def _quantile(values: NDArray[np.float32], scratch: NDArray[np.float32], quantile: float) -> Any:
+    """The value that a share of a few values do not exceed; `scratch` has room for them."""
+    n = 0
+    for value in values:
+        i = n
+        while i > 0 and scratch[i - 1] > value:
+            scratch[i] = scratch[i - 1]
+            i -= 1
+        scratch[i] = value
+        n += 1
+    return scratch[int(quantile * (n - 1) + 0.5)]
+
+
+@compiled
 def _running_quantile(values: NDArray[np.float32], reach: int, quantile: float) -> NDArray[np.float32]:
     """The quantile of the values at most `reach` places away."""
-    out = np.empty_like(values)
-    sorted_ = np.empty(2 * reach + 1, np.float32)
+    out = np.empty(values.size, np.float32)
+    scratch = np.empty(2 * reach + 1, np.float32)
     for b in range(values.size):
         first, end = max(b - reach, 0), min(b + reach + 1, values.size)
         if b and first == 0 and end == values.size:  # as before
             out[b] = out[b - 1]
-            continue
-        n = 0
-        for value in values[first:end]:
-            i = n
-            while i > 0 and sorted_[i - 1] > value:
-                sorted_[i] = sorted_[i - 1]
-                i -= 1
-            sorted_[i] = value
-            n += 1
-        out[b] = sorted_[int(quantile * (n - 1) + 0.5)]
+        else:
+            out[b] = _quantile(values[first:end], scratch, quantile)
     return out
+
+
+@compiled
+def _roots(power: NDArray[np.float32]) -> NDArray[np.float32]:
+    amplitude = np.empty(power.size, np.float32)
+    for i in range(power.size):
+        amplitude[i] = np.sqrt(power[i])
+    return amplitude
 
 
 @compiled
@@ -204,7 +220,7 @@ def _join(power_LT: NDArray[np.float32], n: int, rules: Rules) -> tuple[NDArray[
     """Envelope of all leads' first `n` samples, each by its weight in the block, and the lead with the largest clear QRS."""
     n_leads = power_LT.shape[0]
     if n_leads == 1:
-        return np.sqrt(power_LT[0][:n]), 0
+        return _roots(power_LT[0][:n]), 0
     n_blocks = max(n // rules.block, 1)
     envelope = np.zeros(n, np.float32)
     heaviest, most_weight = 0, -1.0
@@ -227,7 +243,7 @@ def _join(power_LT: NDArray[np.float32], n: int, rules: Rules) -> tuple[NDArray[
                 joined[i] += factor * u / (_ONE + u * (_ONE / _CEILING))
         if lead_weight > most_weight:
             heaviest, most_weight = lead, lead_weight
-    return np.sqrt(envelope), heaviest
+    return _roots(envelope), heaviest
 
 
 @compiled
@@ -313,8 +329,14 @@ def _noise(envelope: NDArray[np.float32], rules: Rules) -> NDArray[np.float32]:
     """Median of the envelope around each block."""
     n_blocks = max(envelope.size // rules.block, 1)
     median_B = np.empty(n_blocks, np.float32)
+    sparse, scratch = np.empty(2 * rules.block // _SPARSE + 1, np.float32), np.empty(2 * rules.block // _SPARSE + 1, np.float32)
     for b in range(n_blocks):
-        median_B[b] = np.median(envelope[b * rules.block : (b + 1) * rules.block if b < n_blocks - 1 else envelope.size : _SPARSE])
+        end = (b + 1) * rules.block if b < n_blocks - 1 else envelope.size
+        n = 0
+        for i in range(b * rules.block, end, _SPARSE):
+            sparse[n] = envelope[i]
+            n += 1
+        median_B[b] = _quantile(sparse[:n], scratch, 0.5)
     return _running_quantile(median_B, rules.reach, 0.5)
 
 
@@ -329,7 +351,10 @@ def _search_gaps(
     """Beats, and in each gap that is long for its neighbourhood the highest maximum that could be one too."""
     if beats.size < 3:
         return beats
-    interval = np.diff(beats)
+    interval = np.empty(beats.size - 1, np.float32)
+    for i in range(interval.size):
+        interval[i] = beats[i + 1] - beats[i]
+    usual_interval = _running_quantile(interval, _NEIGHBOURS, 0.5)
     more = np.empty(places.size, np.int64)
     noise_B = np.empty(0, np.float32)
     n = 0
@@ -337,7 +362,7 @@ def _search_gaps(
     for i in range(beats.size):
         more[n] = beats[i]
         n += 1
-        if i == beats.size - 1 or interval[i] <= rules.gap * np.median(interval[max(i - 5, 0) : i + 6]):
+        if i == beats.size - 1 or interval[i] <= rules.gap * usual_interval[i]:
             continue
         if noise_B.size == 0:
             noise_B = _noise(envelope, rules)

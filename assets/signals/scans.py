@@ -125,8 +125,10 @@ def limb_lead_errors(signal_BLT: NDArray[np.float32]) -> tuple[NDArray[np.float6
         errors, powers, moments = np.zeros(4), np.zeros(6), np.zeros(5)
         for first in range(0, length, _CHUNK):
             _add_limb_leads(signal_BLT[record], first, min(first + _CHUNK, length), errors, powers, moments)
-        worst_B[record] = np.sqrt(errors.max() / length)
-        level_B[record] = np.sqrt(powers / length).mean()
+        for error in errors:
+            worst_B[record] = max(worst_B[record], np.sqrt(error / length))
+        for power in powers:
+            level_B[record] += np.sqrt(power / length) / powers.size
         if length > 1:
             correlation_B[record] = _correlation(moments, length - 1)
     return worst_B, level_B, correlation_B
@@ -158,8 +160,10 @@ def _add_limb_leads(
         p3 += vr * vr
         p4 += vl * vl
         p5 += vf * vf
-    errors += np.array([e0, e1, e2, e3], np.float64)
-    powers += np.array([p0, p1, p2, p3, p4, p5], np.float64)
+    for i, error in enumerate((e0, e1, e2, e3)):
+        errors[i] += error
+    for i, power in enumerate((p0, p1, p2, p3, p4, p5)):
+        powers[i] += power
     a = b = aa = bb = ab = np.float32(0)
     v6, next_one, next_v6 = signal_LT[11][first:end], signal_LT[0][first + 1 : end + 1], signal_LT[11][first + 1 : end + 1]
     for t in range(next_one.size):
@@ -169,7 +173,8 @@ def _add_limb_leads(
         aa += di * di
         bb += dv * dv
         ab += di * dv
-    moments += np.array([a, b, aa, bb, ab], np.float64)
+    for i, moment in enumerate((a, b, aa, bb, ab)):
+        moments[i] += moment
 
 
 @compiled_for_any_order
