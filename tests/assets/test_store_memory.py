@@ -30,7 +30,9 @@ class Long(PTBXL):
 
     def records(self) -> pd.DataFrame:
         names = [f"r{i}" for i in range(self.n_records)]
-        return pd.DataFrame({"record_id": names, "patient_id": names, "fold": 1, "age": 5.0, "sex": "", "site": "", "device": "", "acquired_at": ""})
+        return pd.DataFrame(
+            {"record_id": names, "patient_id": names, "fold": 1, "age": 5.0, "sex": "", "site": "", "device": "", "acquired_at": ""}
+        )
 
     def pieces(self, record_id: str, fs_hz: float | None = None) -> Iterator[Record]:
         signal_LT = np.random.default_rng(int(record_id[1:])).integers(-900, 900, (1, 5000)).astype(np.float32)
