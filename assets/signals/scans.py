@@ -37,12 +37,11 @@ def judge_leads(
     for lead in range(n_leads):
         row = signal_NT[lead]
         low, high = _extremes(row)
-        span = high - low
         still = _still_pieces(row, min(width, length - 1))
-        flags_3N[0, lead] = span < np.float32(flat_uV) or still > flat_share
+        flags_3N[0, lead] = high - low < np.float32(flat_uV) or still > flat_share
         for extreme in (high, low):
-            if abs(extreme) >= rail_uV:
-                flags_3N[1, lead] |= _pairs_equal_to(row, extreme) / (length - 1) > rail_share
+            if abs(extreme) >= rail_uV and _count(row, extreme) > rail_share * (length - 1):
+                flags_3N[1, lead] |= _pairs(row, extreme) / (length - 1) > rail_share
         flags_3N[2, lead] = _is_noisy(row, min(width, length - 2), np.float32(noise_uV))
     return flags_3N
 
@@ -82,7 +81,16 @@ def _still_pieces(row: NDArray[np.float32], width: int) -> float:
 
 
 @compiled_for_any_order
-def _pairs_equal_to(row: NDArray[np.float32], value: np.float32) -> int:
+def _count(row: NDArray[np.float32], value: np.float32) -> int:
+    """How often a value occurs; neighbouring pairs of it are fewer."""
+    count = np.int32(0)
+    for i in range(row.size):
+        count += np.int32(row[i] == value)
+    return int(count)
+
+
+@compiled_for_any_order
+def _pairs(row: NDArray[np.float32], value: np.float32) -> int:
     """Neighbours that both have a value."""
     count = np.int32(0)
     a, b = row[:-1], row[1:]
@@ -199,17 +207,20 @@ def to_counts(signal_NT: NDArray[np.float32], scale_N: NDArray[np.float32], larg
     counts_NT = np.empty(signal_NT.shape, np.int16)
     over_N = np.zeros(signal_NT.shape[0], np.bool_)
     limit = np.float32(largest)
+    limit_bits = np.array([limit], np.float32).view(np.int32)[0]
     for lead in range(signal_NT.shape[0]):
-        row, counts = signal_NT[lead], counts_NT[lead]
-        scale = scale_N[lead]
-        low, high = _extremes(row)
-        if scale == 1 and high <= limit and low >= -limit:
+        row, counts, scale = signal_NT[lead], counts_NT[lead], scale_N[lead]
+        bits = row.view(np.int32)
+        greatest = np.int32(0)
+        if scale == 1:
             for t in range(row.size):
                 counts[t] = np.int16((row[t] + _ROUNDING) - _ROUNDING)
-        else:
-            over_N[lead] = high / scale > limit or low / scale < -limit
+                greatest = max(greatest, bits[t] & _ALL_BUT_SIGN)
+        if scale != 1 or greatest > limit_bits:
             for t in range(row.size):
-                counts[t] = np.int16((min(max(row[t] / scale, -limit), limit) + _ROUNDING) - _ROUNDING)
+                x = row[t] / scale
+                over_N[lead] |= abs(x) > limit
+                counts[t] = np.int16((min(max(x, -limit), limit) + _ROUNDING) - _ROUNDING)
     return counts_NT, over_N
 
 
