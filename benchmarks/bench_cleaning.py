@@ -11,6 +11,7 @@ NaN, filters with scipy, rounds to int16 and saves, and judges nothing. The last
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -61,12 +62,16 @@ class Files(Dataset):
     fs_hz: ClassVar[float] = FS_HZ
 
     def files(self) -> list[Path]:
-        return [Path(name) for name in sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*.hea"))]
+        return [Path(name) for name in self._headers()]
 
     def records(self) -> pd.DataFrame:
-        record_id = [str(path)[: -len(".hea")] for path in self.files()]
+        record_id = [name.removesuffix(".hea") for name in self._headers()]
         table = pd.DataFrame({"record_id": record_id, "patient_id": record_id, "fold": 1, "age": np.nan})
         return table.assign(sex="unknown", site="", device="", acquired_at="")
+
+    def _headers(self) -> list[str]:
+        found = [os.path.join(at, name) for at, _, names in os.walk(self.folder) for name in names if name.endswith(".hea")]  # noqa: PTH118
+        return sorted(os.path.relpath(name, self.folder) for name in found)
 
     def read(self, record_id: str, fs_hz: float | None = None) -> Record:
         return read_record(self.folder / f"{record_id}.hea")
