@@ -33,9 +33,8 @@ class SeenWaveforms:
         self._fresh: dict[int, tuple[int, int]] = {}
         self._sorted: list[NDArray[np.int64]] = []
 
-    def first_row(self, counts_LT: NDArray[np.int16], owned_by: int) -> int | None:
-        """The index row that holds this waveform for another owner; None if there is none."""
-        key = _key(counts_LT)
+    def first_row(self, key: int, owned_by: int) -> int | None:
+        """The index row that holds the waveform of this key for another owner; None if there is none."""
         for table in self._sorted:  # the oldest first
             place = int(np.searchsorted(table[0], key))
             if place < table.shape[1] and table[0, place] == key:
@@ -45,9 +44,9 @@ class SeenWaveforms:
             found = self._fresh.get(key)
         return None if found is None or found[0] == owned_by else found[1]
 
-    def add(self, counts_LT: NDArray[np.int16], owned_by: int, row: int) -> None:
+    def add(self, key: int, owned_by: int, row: int) -> None:
         """Remember a stored waveform."""
-        self._fresh.setdefault(_key(counts_LT), (owned_by, row))
+        self._fresh.setdefault(key, (owned_by, row))
         if len(self._fresh) >= _FRESH:
             table = np.array([(key, *value) for key, value in self._fresh.items()], np.int64).T
             self._fresh = {}
@@ -57,5 +56,6 @@ class SeenWaveforms:
             self._sorted.append(np.ascontiguousarray(table[:, np.argsort(table[0], kind="stable")]))
 
 
-def _key(counts_LT: NDArray[np.int16]) -> int:
+def waveform_key(counts_LT: NDArray[np.int16]) -> int:
+    """A number that two waveforms share if they are equal, and otherwise practically never."""
     return xxhash.xxh3_64_intdigest(np.ascontiguousarray(counts_LT).data) >> 1

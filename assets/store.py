@@ -22,7 +22,7 @@ import numpy as np
 
 from assets.channels import ChannelLayout, refusal
 from assets.dataset import Dataset, DatasetError
-from assets.duplicates import SeenWaveforms, owner
+from assets.duplicates import SeenWaveforms, owner, waveform_key
 from assets.outputs import Built
 from assets.record import Record, RecordError
 from assets.shards import INDEX, RowTable, ShardWriter
@@ -48,7 +48,6 @@ SLOWEST_ECG_HZ = 50.0
 
 _BATCH = 8
 """Recordings that are prepared together, windows that are judged together: few enough to stay in the processor's cache."""
-
 _BATCH_BYTES = 1 << 25
 _CHUNK_ROWS = 4096
 _PROGRESS_EVERY = 64
@@ -163,8 +162,9 @@ class _Builder:
         self._kinds = [channel.kind for channel in channels]
         self._scale_L = np.array([channel.scale for channel in channels], np.float32)
         self._judged_L = np.array([channel.kind == "ECG" and channel.unit == "uV" for channel in channels])
-        self._ecg = [i for i, kind in enumerate(self._kinds) if kind == "ECG"]
         self._twelve = tuple(channel.name for channel in channels[: len(LEADS)]) == LEADS and bool(self._judged_L[: len(LEADS)].all())
+        # Of the twelve, III and the augmented leads are sums of I and II and tell a detector of beats nothing new.
+        self._ecg = [i for i, channel in enumerate(channels) if channel.kind == "ECG" and not (self._twelve and channel.name in LEADS[2:6])]
         self._pending: list[_Part] = []
         self._reasons: Counter[str] = Counter()
         self._refused: set[str] = set()
@@ -318,10 +318,11 @@ class _Builder:
         if window.first:
             record = window.part.row
             owned_by = owner(record["patient_id"], self._part_of_fold(record["fold"]))
-            if (same := self._seen.first_row(counts_LT, owned_by)) is not None:
+            key = waveform_key(counts_LT)
+            if (same := self._seen.first_row(key, owned_by)) is not None:
                 said = f"the same waveform is stored already for another patient or part of the split, in row {same} of the index"
                 return refusal("duplicate", said)
-            self._seen.add(counts_LT, owned_by, row)
+            self._seen.add(key, owned_by, row)
         return None
 
     def _refuse(self, row: dict[str, Any], error: RecordError, start_s: float) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from assets import duplicates
-from assets.duplicates import SeenWaveforms, owner
+from assets.duplicates import SeenWaveforms, owner, waveform_key
 
 
 def test_as_a_dictionary_would_know_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,9 +19,9 @@ def test_as_a_dictionary_would_know_them(monkeypatch: pytest.MonkeyPatch) -> Non
         counts, owned_by = waveforms[rng.integers(60)], int(rng.integers(4))
         known = naive.get(counts.tobytes())
         expected = None if known is None or known[0] == owned_by else known[1]
-        assert seen.first_row(counts, owned_by) == expected
+        assert seen.first_row(waveform_key(counts), owned_by) == expected
         n_found += expected is not None
-        seen.add(counts, owned_by, row)
+        seen.add(waveform_key(counts), owned_by, row)
         naive.setdefault(counts.tobytes(), (owned_by, row))
     assert n_found > 100
 
