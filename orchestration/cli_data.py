@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,27 +28,44 @@ data_app = typer.Typer(no_args_is_help=True, help="Datasets: what is known, what
 
 @data_app.command("list")
 def data_list() -> None:
-    """Every dataset: licence, access, where it is looked for, and what of it is there."""
+    """Every dataset: licence, access, tasks, and where it is or how to get it."""
     from assets.dataset import get_dataset, list_datasets
     from assets.settings import load
     from assets.user_tasks import task_names
 
     settings = load()
-    table = Table("dataset", "title", "licence", "access", "tasks", "folder", "there")
+    widths = {"dataset": 19, "title": 36, "licence": 16, "access": 13, "tasks": 28, "where": None}
+    _print_row({name: f"[bold]{name}[/]" for name in widths}, {name: width and width + 9 for name, width in widths.items()})
     for name in list_datasets():
         dataset = get_dataset(name)
         folder = settings.dataset_folder(name)
-        there = "yes" if folder.is_dir() else "made on first use" if dataset.simulated else "no"
-        table.add_row(
-            name,
-            f"{dataset.source.title} {dataset.source.version}",
-            dataset.source.licence,
-            str(dataset.access),
-            " ".join(task_names(dataset, settings.home)),
-            str(folder),
-            there,
-        )
-    console.print(table)
+        row = {
+            "dataset": name,
+            "title": f"{dataset.source.title} {dataset.source.version}",
+            "licence": dataset.source.licence,
+            "access": str(dataset.access),
+            "tasks": " ".join(task_names(dataset, settings.home)),
+            "where": escape(str(folder)) if folder.is_dir() else _how_to_get(dataset),
+        }
+        _print_row(row, widths)
+
+
+def _print_row(row: Mapping[str, str], widths: Mapping[str, int | None]) -> None:
+    """One line whatever the width of the terminal; what is too long for its column is cut."""
+    cells = []
+    for name, width in widths.items():
+        text = row[name]
+        cells.append(text if width is None else (text if len(text) < width else f"{text[: width - 2]}…").ljust(width))
+    console.print("".join(cells), soft_wrap=True, highlight=False)
+
+
+def _how_to_get(dataset: type[Dataset]) -> str:
+    if dataset.simulated:
+        return "[dim]made on first use[/]"
+    credentials = dataset.source.download.credentials
+    if credentials == "manual":
+        return f"[dim]by hand: {dataset.source.homepage}[/]"
+    return f"[dim]einthoven data download {dataset.name}{'' if credentials == 'none' else ' (your account)'}[/]"
 
 
 @data_app.command("download")

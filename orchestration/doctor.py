@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from assets.dataset import get_dataset, list_datasets
+from assets.dataset import Dataset, get_dataset, list_datasets
 from assets.outputs import Key, OutputError, Workspace, sha256_file, verify
 from assets.settings import Settings, load
 from models.errors import EinthovenError
@@ -96,12 +96,21 @@ def _dataset(settings: Settings, name: str) -> Finding:
     if not folder.is_dir():
         if dataset.simulated:
             return Finding("ok", what, "is made on first use")
-        return Finding("note", what, f"not at {folder}; {dataset.source.terms} Then name its folder in settings.yaml as `datasets.{name}`")
+        return Finding("note", what, f"not at {folder}; {dataset.source.terms} {_remedy(dataset)}")
     try:
         present = sum(dataset(folder).present(dataset(folder).records()["record_id"].tolist()))
     except EinthovenError as error:
         return Finding("bad", what, str(error))
     return Finding("ok" if present else "bad", what, f"{present} records at {folder}")
+
+
+def _remedy(dataset: type[Dataset]) -> str:
+    named = f"name its folder in settings.yaml as `datasets.{dataset.name}`"
+    return (
+        f"Then {named}"
+        if dataset.source.download.credentials == "manual"
+        else f"`einthoven data download {dataset.name}` fetches it; or {named}"
+    )
 
 
 def verify_dataset(name: str) -> Iterator[tuple[str, str | None]]:
