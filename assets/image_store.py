@@ -21,7 +21,7 @@ from assets.dataset import Dataset, DatasetError
 from assets.outputs import Built
 from assets.record import RecordError
 from assets.shards import INDEX, RowTable, ShardWriter
-from assets.store import FROM_RECORD, index_schema, quarantine_schema, record_rows, refused_row, text_schema
+from assets.store_tables import FROM_RECORD, index_schema, quarantine_schema, record_rows, refused_row, text_schema
 from models.recipes import ImageRecipe
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ a shard. The folder becomes an output, with its manifest, through `assets.output
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -30,13 +30,12 @@ from assets.signals import quality, repair
 from assets.signals.counts import LARGEST_COUNT, to_counts
 from assets.signals.peaks import r_peaks
 from assets.signals.preprocess import preprocess
+from assets.store_tables import FROM_RECORD, index_schema, quarantine_schema, record_rows, refused_row, text_schema
 from models.errors import ConfigurationError
 from models.recipes import Recipe
 from models.types import LEADS
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
     from numpy.typing import NDArray
 
 STORE_FORMAT_VERSION = 2
@@ -49,9 +48,7 @@ SLOWEST_ECG_HZ = 50.0
 _BATCH = 8
 """Recordings that are prepared together, windows that are judged together: few enough to stay in the processor's cache."""
 _BATCH_BYTES = 1 << 25
-_CHUNK_ROWS = 4096
 _PROGRESS_EVERY = 64
-FROM_RECORD = ("record_id", "patient_id", "fold", "age", "sex", "site", "device", "acquired_at")
 
 
 def build_store(
@@ -110,14 +107,6 @@ def build_store(
         "n_absent": len(absent),
     }
     return Built(rows=writer.n_rows, facts=facts | builder.facts())
-
-
-def record_rows(records: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Rows of a table of records as dictionaries, made a part at a time."""
-    for first in range(0, len(records), _CHUNK_ROWS):
-        columns = [records[name].iloc[first : first + _CHUNK_ROWS].tolist() for name in FROM_RECORD]
-        for values in zip(*columns, strict=True):
-            yield dict(zip(FROM_RECORD, values, strict=True))
 
 
 @dataclass(frozen=True)
@@ -341,61 +330,3 @@ def _still(counts_BLT: NDArray[np.int16]) -> NDArray[np.bool_]:
     for i in np.flatnonzero(still_B):
         still_B[i] = (counts_BLT[i] == counts_BLT[i, :, :1]).all()
     return still_B
-
-
-def refused_row(row: dict[str, Any], error: RecordError, root: Path, start_s: float) -> dict[str, Any]:
-    """A row of `quarantine.parquet`; paths are relative to the dataset's folder."""
-    path = error.path.relative_to(root) if error.path.is_relative_to(root) else error.path
-    return {
-        "record_id": row["record_id"],
-        "patient_id": row["patient_id"],
-        "start": start_s,
-        "reason": error.reason,
-        "explanation": error.explanation,
-        "path": "" if path == Path() else path.as_posix(),
-    }
-
-
-def text_schema(*names: str) -> pa.Schema:
-    """A schema of text columns."""
-    import pyarrow as pa
-
-    return pa.schema([(name, pa.string()) for name in names])
-
-
-def quarantine_schema() -> pa.Schema:
-    """Columns of `quarantine.parquet`; `start` is where the refused part begins, 0 for whole recordings."""
-    import pyarrow as pa
-
-    return text_schema("record_id", "patient_id", "reason", "explanation", "path").insert(2, pa.field("start", pa.float64()))
-
-
-def index_schema() -> pa.Schema:
-    """Columns of `index.arrow`. Flags of channels are bit masks, bit i for channel i of the store; R peaks are sample numbers."""
-    import pyarrow as pa
-
-    return pa.schema(
-        [
-            ("dataset", pa.string()),
-            ("record_id", pa.string()),
-            ("patient_id", pa.string()),
-            ("start", pa.float64()),
-            ("row", pa.int64()),
-            ("shard", pa.int32()),
-            ("fold", pa.int32()),
-            ("age", pa.float32()),
-            ("sex", pa.string()),
-            ("site", pa.string()),
-            ("device", pa.string()),
-            ("acquired_at", pa.string()),
-            ("n_samples", pa.int32()),
-            ("missing_fraction", pa.float32()),
-            ("absent", pa.int32()),
-            ("flat", pa.int32()),
-            ("saturated", pa.int32()),
-            ("noisy", pa.int32()),
-            ("limb_swap", pa.bool_()),
-            ("source_checksum", pa.string()),
-            ("r_peaks", pa.list_(pa.int32())),
-        ]
-    )
