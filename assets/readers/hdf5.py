@@ -5,9 +5,9 @@ each part ends with a filler row of number 0. 400 Hz, leads I, II, III, aVR, aVL
 shorter recordings. CODE-test looks the same but has its leads in another order; it is refused.
 
 Unit: none is stated on Zenodo. The authors' preprocessing (github.com/antonior92/ecg-preprocessing) says that these sets were
-made from millivolts with `--scale 2`, and amplitudes agree: taken for millivolts, 187 recordings of CODE-15% are 1.66 times as
-tall as 160 of PTB-XL (median over leads of the median height within a second). A stored 1 is therefore 500 uV. Others,
-the Challenge of 2025 among them, take the same numbers for millivolts.
+made from millivolts with `--scale 2`, so a stored 1 is taken for 500 uV. Amplitudes support that without proving it: taken for
+millivolts, 187 recordings of CODE-15% are 1.66 times as tall as 160 of PTB-XL (median over leads of the median height within
+a second), and the people differ. Others, the Challenge of 2025 among them, take the same numbers for millivolts.
 """
 
 from __future__ import annotations
