@@ -159,6 +159,7 @@ class _Builder:
         self._refused: set[str] = set()
         self._partly: set[str] = set()
         self._seen = SeenWaveforms()
+        self._copied: _Part | None = None
         self._part_of_fold = cache(dataset.part)
         self._last_stored = ""
         self._n_remainders = 0
@@ -304,11 +305,14 @@ class _Builder:
             return refusal("amplitude", f"{', '.join(self._layout.named(over_L))}: beyond what the store can hold ({LARGEST_COUNT} counts)")
         if still:
             return refusal("constant", "no lead ever changes")
+        if window.part is self._copied:
+            return refusal("duplicate", "continues a copy of another patient's recording, or of one in another part of the split")
         if window.first:
             record = window.part.row
             owned_by = owner(record["patient_id"], self._part_of_fold(record["fold"]))
             key = waveform_key(counts_LT)
             if (same := self._seen.first_row(key, owned_by)) is not None:
+                self._copied = window.part  # what follows in it would be stored twice as well
                 said = f"the same waveform is stored already for another patient or part of the split, in row {same} of the index"
                 return refusal("duplicate", said)
             self._seen.add(key, owned_by, row)

@@ -465,3 +465,14 @@ def test_r_peaks_stand_in_the_index(source: Path, tmp_path: Path) -> None:
     peaks = open_store(output.folder).index["r_peaks"].to_pylist()
     np.testing.assert_allclose(np.array(peaks[0]) / 100, beats, atol=0.02)
     np.testing.assert_allclose(np.array(peaks[1]) / 100, beats[beats < 7.5], atol=0.02)
+
+
+def test_all_windows_of_a_copied_recording_are_quarantined(source: Path, tmp_path: Path) -> None:
+    signal = noise(34)
+    output = publish(
+        made(source, a=make_record(signal), b=make_record(noise(12)), c=make_record(signal), d=make_record(noise(21))), tmp_path
+    )
+    assert open_store(output.folder).record_ids() == ["a", "a", "a", "b", "d", "d"]
+    table = pd.read_parquet(output.path("quarantine.parquet"))
+    assert table[["record_id", "start", "reason"]].to_numpy().tolist() == [["c", start, "duplicate"] for start in (0.0, 10.0, 20.0)]
+    assert (output.facts["n_quarantined"], output.facts["n_partly_quarantined"]) == (1, 0)
