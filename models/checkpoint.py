@@ -24,7 +24,6 @@ from models.method import Method
 from models.registry import create_method, get_spec
 from models.throughput import count_parameters
 from models.training_state import sync_folder, write_durably
-from models.types import LEADS
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, CARD, SUMS = "weights.safetensors", "config.json", "card.md", "SHA256SUMS"
@@ -41,6 +40,7 @@ class Provenance:
         fs_hz: sampling rate of the signals it reads.
         access: access class of its training data, which it inherits.
         data_versions: hash of every output it was trained on, by name.
+        stage: "encoder", or the name of the stage before it.
     """
 
     method: str
@@ -54,6 +54,7 @@ class Provenance:
     access: str = ""
     code_version: str = ""
     data_versions: dict[str, str] = field(default_factory=dict)
+    stage: str = "encoder"
 
 
 def write_bundle(folder: Path, method: Method, provenance: Provenance) -> None:
@@ -68,7 +69,7 @@ def write_bundle(folder: Path, method: Method, provenance: Provenance) -> None:
         "config": dataclasses.asdict(method.config),
         "extra_state": method.extra_state(),
         "input": {
-            "leads": list(LEADS),
+            "leads": list(method.config.channels),
             "fs_hz": provenance.fs_hz,
             "n_samples": method.config.n_samples,
             "unit": "uV",
@@ -113,7 +114,7 @@ def load_encoder(folder: Path) -> Method:
             raise CheckpointError(
                 f"{folder} holds {spec.name} of version {stored['spec_version']}, this code has version {spec.version}; train the encoder again"
             )
-        method = create_method(spec.name, parse_config(spec.config, stored["config"]))
+        method = create_method(spec.name, parse_config(spec.config, stored["config"]), stored["provenance"].get("stage", "encoder"))
         method.load_extra_state(stored["extra_state"])
     except CheckpointError:
         raise
@@ -195,7 +196,7 @@ def _card(method: Method, provenance: Provenance) -> str:
         f"Paper: {spec.paper.title}, {spec.paper.venue}, {spec.paper.url}",
         "",
         f"- Encoder: {parameters:,} parameters, {what}, seed {provenance.seed}.",
-        f"- Input: {len(LEADS)} leads ({' '.join(LEADS)}), {method.config.n_samples} samples at {provenance.fs_hz:g} Hz, microvolts; the encoder scales them itself.",
+        f"- Input: {len(method.config.channels)} channels ({' '.join(method.config.channels)}), {method.config.n_samples} samples at {provenance.fs_hz:g} Hz, microvolts; the encoder scales them itself.",
         f"- Data: {provenance.dataset or 'not stated'}, access class {provenance.access or 'not stated'}. Whoever may not see the data may not have the encoder.",
         f"- Code version: {provenance.code_version or 'not stated'}.",
         "- For research. Not a medical device.",

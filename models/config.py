@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.errors import ConfigurationError
+from models.types import LEADS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +15,10 @@ class TrainingConfig:
     Attributes:
         recipe: partition of the cleaned store.
         n_samples: T, samples of a record; the network is built for this length.
+        channels: channels that the network reads, by name and in this order; the store may hold others too.
         batch_size: records of one optimiser step, summed over all devices.
+        accumulate: parts into which a step's records are cut to save memory; contrastive methods still compare all of them.
+        distinct_patients: no patient twice in a batch; a pass then takes one record of every patient.
         max_steps: optimiser steps of pretraining; 0 delivers the untrained network.
         epochs: passes over the training records; where both are given, the smaller number of steps counts.
         min_words: records whose report has fewer words are left out (methods that read text only).
@@ -30,7 +34,10 @@ class TrainingConfig:
 
     recipe: str = "native"
     n_samples: int = 1000
+    channels: tuple[str, ...] = LEADS
     batch_size: int = 64
+    accumulate: int = 1
+    distinct_patients: bool = False
     max_steps: int | None = None
     epochs: int | None = None
     min_words: int = 1

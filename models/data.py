@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -22,6 +24,79 @@ from models.store import Store
 from models.types import Batch
 
 IntArray = NDArray[np.int64]
+
+
+class TrainingData(Protocol):
+    """What training sees of its data: records of one store, or samples of several."""
+
+    @property
+    def skipped(self) -> int:
+        """Records left out."""
+
+    @property
+    def patients(self) -> IntArray:
+        """Numbers of the records' patients, int64 (N,)."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, positions: IntArray) -> Batch:
+        """The records at some positions."""
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """Ids of some rows of batches."""
+
+    def vocabulary(self) -> list[str]:
+        """All texts, from which a tokenizer learns."""
+
+
+def numbered(names: list[str]) -> IntArray:
+    """Numbers, equal where names are, int64 (N,)."""
+    _, numbers = np.unique(np.array(names, dtype=np.str_), return_inverse=True)
+    return numbers.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts alone, for training that reads no signals."""
+
+    ids: list[str]
+    texts: list[str]
+    patients: IntArray
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def batch(self, positions: IntArray) -> Batch:
+        """The texts at some positions; the signal is empty."""
+        rows = np.asarray(positions, np.int64)
+        return Batch(torch.zeros(len(rows), 0, 0), torch.from_numpy(rows), [self.texts[i] for i in rows])
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """Ids of some rows of batches."""
+        return [self.ids[int(row)] for row in rows]
+
+    def vocabulary(self) -> list[str]:
+        """All texts, from which a tokenizer learns."""
+        return self.texts
+
+
+def texts_of_folds(reports: Path, folds: Sequence[int], min_words: int) -> Texts:
+    """The reports of some folds, those of fewer words than `min_words` left out.
+
+    Raises:
+        TrainingError: nothing is left, or the table cannot be read.
+    """
+    try:
+        table = pq.read_table(reports, columns=["record_id", "patient_id", "fold", "text"])
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainingError(f"{reports} is not a reports table ({error}); materialise the reports again") from error
+    in_folds = table.filter(np.isin(table["fold"].to_numpy(), list(folds)))
+    ids, patients, texts = (in_folds[c].to_pylist() for c in ("record_id", "patient_id", "text"))
+    kept = [i for i, text in enumerate(texts) if _count_words(text or "") >= max(1, min_words)]
+    if not kept:
+        raise TrainingError(f"no text to learn from: folds {list(folds)} of {reports} hold {len(ids)} records, none with a usable report")
+    return Texts([ids[i] for i in kept], [texts[i] for i in kept], numbered([patients[i] for i in kept]), len(ids) - len(kept))
 
 
 @dataclass(frozen=True)
@@ -47,7 +122,23 @@ class Records:
         """The records at some positions of `rows_N`."""
         rows = self.rows_N[positions]
         texts = None if self.texts is None else [self.texts[i] for i in positions]
-        return Batch(torch.from_numpy(self.store.signals(rows)), torch.from_numpy(rows), texts)
+        group_B = torch.from_numpy(self.patients[positions])
+        return Batch(torch.from_numpy(self.store.signals(rows)), torch.from_numpy(rows), texts, group_B=group_B)
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """Ids of some rows of batches."""
+        ids = self.store.index["record_id"]
+        return [str(ids[int(row)]) for row in rows]
+
+    def vocabulary(self) -> list[str]:
+        """All texts, from which a tokenizer learns."""
+        return self.texts or []
+
+    @cached_property
+    def patients(self) -> IntArray:
+        """Numbers of the records' patients."""
+        patients = self.store.index["patient_id"].to_pylist()
+        return numbered([patients[row] for row in self.rows_N.tolist()])
 
 
 @dataclass(frozen=True)
@@ -82,7 +173,7 @@ def records_with_reports(store: Store, folds: Sequence[int], reports: Path | Non
     texts = None
     total = len(rows_N)
     if reports is not None:
-        text_of = _read_texts(reports)
+        text_of = read_texts(reports)
         ids = store.index["record_id"].to_pylist()
         kept = [(row, text_of.get(ids[row], "")) for row in rows_N.tolist()]
         kept = [(row, text) for row, text in kept if _count_words(text) >= max(1, min_words)]
@@ -98,7 +189,12 @@ def _count_words(text: str) -> int:
     return sum(any(c.isalnum() for c in word) for word in text.split())
 
 
-def _read_texts(path: Path) -> dict[str, str]:
+def read_texts(path: Path) -> dict[str, str]:
+    """The reports of a table by record id.
+
+    Raises:
+        TrainingError: the table cannot be read.
+    """
     try:
         table = pq.read_table(path, columns=["record_id", "text"])
     except (OSError, ValueError) as error:
@@ -136,17 +232,29 @@ def labelled_records(store: Store, labels: Path) -> Labelled:
 
 @dataclass(frozen=True)
 class BatchOrder:
-    """Which records a step sees: each pass over `n_records` is shuffled anew, and its incomplete last batch is dropped."""
+    """Which records a step sees: each pass over `n_records` is shuffled anew, and its incomplete last batch is dropped.
+
+    Attributes:
+        group_N: where given, numbers of patients; a pass then takes one record of each, so that no batch holds a patient twice.
+    """
 
     n_records: int
     batch_size: int
     seed: int
+    group_N: IntArray | None = None
+
+    @cached_property
+    def per_pass(self) -> int:
+        """Records of a pass."""
+        return self.n_records if self.group_N is None else len(np.unique(self.group_N))
 
     def positions(self, step: int) -> IntArray:
         """Positions of the records of a step, int64 (batch_size,)."""
-        per_pass = self.n_records // self.batch_size
-        passed, place = divmod(step, per_pass)
+        passed, place = divmod(step, self.per_pass // self.batch_size)
         order = np.random.default_rng([self.seed, passed]).permutation(self.n_records)
+        if self.group_N is not None:
+            _, first = np.unique(self.group_N[order], return_index=True)
+            order = order[np.sort(first)]
         return order[place * self.batch_size : (place + 1) * self.batch_size]
 
     def share(self, step: int, rank: int, world: int) -> IntArray:

@@ -71,7 +71,7 @@ def train_heads(job: HeadJob, progress: Progress) -> dict[str, Any]:
         raise ConfigurationError(
             f"head job: protocols {', '.join(unknown) or '-'} are unknown, or a fraction of {job.fractions} is not in (0, 1]"
         )
-    data = labelled_records(open_store(job.store), job.labels)
+    data = labelled_records(open_store(job.store).select(read_config(job.bundle)["input"]["leads"]), job.labels)
     groups = {
         name: data.of_folds(folds)
         for name, folds in (("train", job.train_folds), ("validation", job.validation_folds), ("test", job.test_folds))

@@ -24,7 +24,6 @@ class Job:
     method: str
     preset: str
     seed: int
-    store: Path
     output: Path
     dataset: str = ""
     train_folds: list[int] = field(default_factory=list)
@@ -36,11 +35,17 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainJob(Job):
-    """Train an encoder.
+    """Train an encoder, or the stage before it.
 
     Attributes:
         config: fields of the method's configuration.
+        stage: name of the stage before the encoder's (`models.spec.Stage`) that is trained, or "encoder".
+        first_stage: bundle of the stage before, for methods that have one.
+        store: signals; None for a stage that reads none.
         reports: the reports table, for methods that read text.
+        pairing: folder of a pairing (samples.parquet, panels.parquet ...), for methods that learn from tied modalities.
+        images: image store of the pairing's pictures.
+        image_reports: the reports table of these pictures.
         text_weights: folder of local text weights, where the configuration names some.
         devices: processes on this machine, one a device.
         nodes: machines.
@@ -50,7 +55,13 @@ class PretrainJob(Job):
     """
 
     config: dict[str, Any]
+    stage: str = "encoder"
+    first_stage: Path | None = None
+    store: Path | None = None
     reports: Path | None = None
+    pairing: Path | None = None
+    images: Path | None = None
+    image_reports: Path | None = None
     text_weights: str | None = None
     devices: int = 1
     nodes: int = 1
@@ -69,6 +80,7 @@ class HeadJob(Job):
         embeddings: folder that caches the features of frozen encoders.
     """
 
+    store: Path
     bundle: Path
     random_init: Path
     labels: Path
@@ -87,6 +99,7 @@ class ZeroShotJob(Job):
         prompts: file of each prompt set.
     """
 
+    store: Path
     bundle: Path
     random_init: Path
     labels: dict[str, Path]

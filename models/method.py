@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from models.accumulation import in_parts
 from models.errors import ConfigurationError
 from models.types import Batch, Features, Losses
 
@@ -52,3 +55,67 @@ class Method(nn.Module, ABC):
             ConfigurationError: the method has no text tower.
         """
         raise ConfigurationError(f"{type(self).__name__} has no text tower, so it cannot be evaluated zero-shot")
+
+    def encode_image(self, batch: Batch) -> Features:
+        """Encode images (B, H, W), uint8 grey, as `encode` does signals.
+
+        Raises:
+            ConfigurationError: the method has no image tower.
+        """
+        raise ConfigurationError(f"{type(self).__name__} has no image tower")
+
+    def embed(self, batch: Batch) -> dict[str, Tensor]:
+        """Embeddings (B, D) in the shared space by modality ("ecg", "text", "image", "labs", "ppg"), for retrieval.
+
+        Rows that a record lacks (`Batch.has`) hold anything finite. Default: what `encode` and `embed_text` give.
+        """
+        found = {}
+        embedding_BD = self.encode(batch).embedding_BD
+        if embedding_BD is not None:
+            found["ecg"] = functional.normalize(embedding_BD.float(), dim=1)
+        if batch.texts is not None:
+            found["text"] = self.embed_text(batch.texts)
+        return found
+
+    def similarity(self, query: Mapping[str, Tensor], candidate_CD: Tensor, target: str) -> Tensor:
+        """Scores (Q, C) of candidates of the modality `target` for queries that give embeddings (Q, D) of other modalities.
+
+        Default: the sum of dot products, which is what pairwise contrastive training compares.
+        """
+        return torch.stack([part_QD @ candidate_CD.T for part_QD in query.values()]).sum(dim=0)
+
+    def generate(self, batch: Batch) -> list[str]:
+        """A report for each record.
+
+        Raises:
+            ConfigurationError: the method writes none.
+        """
+        raise ConfigurationError(f"{type(self).__name__} writes no reports")
+
+    def start_from(self, first_stage: Method) -> None:
+        """Take over what the stage before has learned (`MethodSpec.first_stage`); after `prepare`, before training.
+
+        Raises:
+            ConfigurationError: the method has no stage before.
+        """
+        raise ConfigurationError(f"{type(self).__name__} has no stage before the encoder's")
+
+
+class ContrastiveMethod(Method):
+    """A method whose objective compares the records of a batch.
+
+    What is computed of each record apart (`towers`) and what compares them (`contrast`) are two functions, so that a batch can
+    be encoded in parts that fit into memory and still be compared as a whole (`TrainingConfig.accumulate`).
+    """
+
+    @abstractmethod
+    def towers(self, batch: Batch) -> dict[str, Tensor]:
+        """Everything that `contrast` needs, by name: tensors (B, ...) of which row i depends on record i alone (batch norm aside)."""
+
+    @abstractmethod
+    def contrast(self, towers: dict[str, Tensor]) -> Losses:
+        """The objective from the towers of all records of this process; negatives of other processes are gathered in here."""
+
+    def loss(self, batch: Batch) -> Losses:
+        """The pretraining objective; `total` is the scalar that is minimised."""
+        return self.contrast(in_parts(self.towers, batch, self.config.accumulate))

@@ -15,19 +15,18 @@ from typing import Any
 
 import torch
 
-from models.checkpoint import Provenance, parse_config, weights_sha256, write_bundle
+from models.checkpoint import Provenance, load_encoder, parse_config, weights_sha256, write_bundle
 from models.config import TrainingConfig
-from models.data import BatchOrder, Records, StepLoader, records_with_reports
+from models.data import BatchOrder, StepLoader, TrainingData
 from models.errors import ConfigurationError
+from models.inputs import open_inputs, per_pass
 from models.jobs import PretrainJob
 from models.method import Method
 from models.pretraining_loop import Loop, build_callback, build_module
 from models.progress import MetricsFile, Progress
 from models.registry import create_method, get_spec
-from models.store import Store, open_store
 from models.throughput import count_parameters, flops_per_record
 from models.training_state import LAST, PREVIOUS, checkpoint_io, latest
-from models.types import LEADS, Modality
 
 _log = logging.getLogger(__name__)
 
@@ -44,11 +43,14 @@ def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any] | None:
     """
     started = time.perf_counter()
     config = _config(job)
-    store = open_store(job.store)
-    _check_store(store, config, job.store)
-    train, validation = _records(job, config, store)
+    inputs = open_inputs(job, config)
+    train, validation = inputs.training_data(job.train_folds), None
+    if train.skipped:
+        _log.info("%d records left out for want of a report of %d words or of a second modality", train.skipped, config.min_words)
+    if config.validate_every and job.validation_folds:
+        validation = inputs.training_data(job.validation_folds)
     method = _create(job, config, train)
-    steps = config.total_steps(len(train))
+    steps = config.total_steps(per_pass(train, config))
     origin = Provenance(
         method=job.method,
         preset=job.preset,
@@ -56,7 +58,8 @@ def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any] | None:
         arm="random_init",
         steps=0,
         records=len(train),
-        fs_hz=store.fs_hz,
+        stage=job.stage,
+        fs_hz=0.0 if inputs.store is None else inputs.store.fs_hz,
         **{k: v for k, v in job.card.items() if k in ("dataset", "access", "code_version", "data_versions")},
     )
     if progress.rank == 0 and not (job.output / "random_init").exists():
@@ -116,7 +119,7 @@ def _fit(loop: Loop) -> bool:
         plugins=plugins,
         default_root_dir=job.output,
     )
-    batches = BatchOrder(len(loop.train), loop.batch_size, job.seed)
+    batches = loop.order(loop.batch_size)
 
     def read(step: int) -> Any:
         return loop.train.batch(batches.share(step, trainer.global_rank, trainer.world_size))
@@ -150,38 +153,22 @@ def _config(job: PretrainJob) -> TrainingConfig:
         config: TrainingConfig = parse_config(spec.config, job.config)
     except TypeError as error:
         raise ConfigurationError(f"method {job.method!r}: {error}") from error
-    return config
+    if job.stage == "encoder":
+        return config
+    if spec.first_stage is None or spec.first_stage.name != job.stage:
+        raise ConfigurationError(f"method {job.method!r} has no stage {job.stage!r}")
+    configured: TrainingConfig = spec.first_stage.configure(config)
+    return configured
 
 
-def _check_store(store: Store, config: TrainingConfig, folder: Path) -> None:
-    names = [c.name for c in store.channels]
-    if names != list(LEADS):
-        raise ConfigurationError(f"the store {folder} has channels {', '.join(names)}; 12 leads in the fixed order are needed")
-    if store.n_samples != config.n_samples:
-        raise ConfigurationError(
-            f"records of the store {folder} have {store.n_samples} samples, the configuration says n_samples={config.n_samples}; set one to the other, or choose a recipe of another rate"
-        )
-
-
-def _records(job: PretrainJob, config: TrainingConfig, store: Store) -> tuple[Records, Records | None]:
-    reads_text = Modality.TEXT in get_spec(job.method).modalities
-    if reads_text and job.reports is None:
-        raise ConfigurationError(f"method {job.method!r} reads reports, but the job names no reports table")
-    reports = job.reports if reads_text else None
-    train = records_with_reports(store, job.train_folds, reports, config.min_words)
-    if train.skipped:
-        _log.info("%d records left out for want of a report of %d words", train.skipped, config.min_words)
-    if not config.validate_every or not job.validation_folds:
-        return train, None
-    return train, records_with_reports(store, job.validation_folds, reports, config.min_words)
-
-
-def _create(job: PretrainJob, config: Any, train: Records) -> Method:
+def _create(job: PretrainJob, config: Any, train: TrainingData) -> Method:
     torch.manual_seed(job.seed)
     if getattr(config, "text_weights", None) is None:
-        method = create_method(job.method, config)
+        method = create_method(job.method, config, job.stage)
     else:
-        method = create_method(job.method, dataclasses.replace(config, text_weights=job.text_weights))
+        method = create_method(job.method, dataclasses.replace(config, text_weights=job.text_weights), job.stage)
         method.config = config  # the bundle names the weights, not the place where they happened to lie
-    method.prepare(train.texts or [])
+    method.prepare(train.vocabulary())
+    if job.first_stage is not None:
+        method.start_from(load_encoder(job.first_stage))
     return method

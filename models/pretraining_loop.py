@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models.config import TrainingConfig
-from models.data import BatchOrder, Records, StepLoader
+from models.data import BatchOrder, StepLoader, TrainingData
 from models.errors import TrainingError
 from models.jobs import PretrainJob
 from models.method import Method
@@ -42,8 +42,8 @@ class Loop:
     config: TrainingConfig
     method: Method
     total_steps: int
-    train: Records
-    validation: Records | None
+    train: TrainingData
+    validation: TrainingData | None
     progress: Progress
     metrics: MetricsFile
     step: int = 0
@@ -55,8 +55,13 @@ class Loop:
 
     @property
     def batch_size(self) -> int:
-        """Records of a step; no more than there are."""
-        return min(self.config.batch_size, len(self.train))
+        """Records of a step; no more than a pass has."""
+        return min(self.config.batch_size, self.order(1).per_pass)
+
+    def order(self, batch_size: int) -> BatchOrder:
+        """In which order training sees its records."""
+        groups = self.train.patients if self.config.distinct_patients else None
+        return BatchOrder(len(self.train), batch_size, self.job.seed, groups)
 
 
 def build_module(loop: Loop) -> pl.LightningModule:
@@ -89,9 +94,8 @@ def reseed(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1))
 
 
-def _explain_loss(losses: Losses, step: int, records: Records, batch: Batch) -> str:
-    ids = records.store.index["record_id"]
-    named = ", ".join(str(ids[int(row)]) for row in batch.row_B[:20])
+def _explain_loss(losses: Losses, step: int, data: TrainingData, batch: Batch) -> str:
+    named = ", ".join(data.names(batch.row_B[:20].tolist()))
     parts = ", ".join(f"{k} {v.item():g}" for k, v in losses.parts.items())
     return (
         f"the loss of step {step} is {losses.total.item():g} ({parts}); records {named}; look at these records or lower the learning rate"
@@ -194,7 +198,10 @@ def validation_loss(loop: Loop, trainer: pl.Trainer) -> float:
     if loop.validation is None:
         raise TrainingError("there are no validation records to measure a loss on; name validation folds or set validate_every to 0")
     records = loop.validation
-    order = BatchOrder(len(records), min(loop.batch_size, len(records) - len(records) % trainer.world_size), loop.job.seed)
+    groups = records.patients if loop.config.distinct_patients else None
+    whole = BatchOrder(len(records), 1, loop.job.seed, groups)
+    size = min(loop.batch_size, whole.per_pass)
+    order = replace(whole, batch_size=size - size % (trainer.world_size * loop.config.accumulate))
     device = trainer.strategy.root_device
     losses: list[Tensor] = []
     loop.method.eval()
@@ -204,7 +211,7 @@ def validation_loss(loop: Loop, trainer: pl.Trainer) -> float:
         trainer.precision_plugin.forward_context(),
     ):
         reseed(loop.job.seed, 0, trainer.global_rank)
-        for step in range(len(records) // order.batch_size):
+        for step in range(whole.per_pass // order.batch_size):
             batch = records.batch(order.share(step, trainer.global_rank, trainer.world_size))
             losses.append(loop.method.loss(trainer.strategy.batch_to_device(batch)).total)
     loop.method.train()

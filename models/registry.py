@@ -80,9 +80,10 @@ def get_recipe(name: str) -> AnyRecipe:
     return list_recipes()[name]
 
 
-def create_method(name: str, config: Any) -> Method:
-    """Build the network of a method from its configuration. Imports torch."""
+def create_method(name: str, config: Any, stage: str = "encoder") -> Method:
+    """Build the network of a method from its configuration, or that of the stage before it. Imports torch."""
     if not isinstance(config, get_spec(name).config):
         raise ConfigurationError(f"method {name!r} takes a {get_spec(name).config.__name__}, not {type(config).__name__}")
-    method: Method = importlib.import_module(f"{_packages()[name]}.method").create(config)
+    builder = "create" if stage == "encoder" else f"create_{stage}"
+    method: Method = getattr(importlib.import_module(f"{_packages()[name]}.method"), builder)(config)
     return method

@@ -6,7 +6,7 @@ Asset names, forms in the UI, command line choices, documentation pages and test
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -58,6 +58,23 @@ class GateRule:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """Training that comes before the encoder's own, an asset `<name>/<method>` by itself (MELP's language model).
+
+    Attributes:
+        name: of the asset, for example "language_model". The method's module offers `create_<name>(config) -> Method`.
+        title: what it does, in a sentence.
+        modalities: what it reads of the dataset.
+        configure: the stage's training (steps, batch, ...) from the method's configuration, of the same type.
+    """
+
+    name: str
+    title: str
+    modalities: tuple[Modality, ...]
+    configure: Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
 class MethodSpec:
     """A method as the rest of the platform sees it.
 
@@ -71,6 +88,12 @@ class MethodSpec:
         protocols: what is evaluated, in the order of the leaderboard.
         tasks: label spaces that heads are trained for, where the dataset offers them.
         recipes: preprocessing of the method's own, beside the house recipes of `models.recipes`.
+        optional: those of `modalities` that a dataset may lack.
+        alternatives: other sets of modalities that some of its configurations read instead (`config.modalities` says which).
+        pairings: rules of `assets.pairing_rules` by which modalities are tied together; a dataset's is the one whose ECGs it holds.
+        units: units of the channels that it reads.
+        first_stage: training that comes before, if any.
+        directions: what retrieval is judged on: "text->ecg", "ecg+labs->image", ...
         baseline: True for rows that exist to be compared against and are never promoted.
     """
 
@@ -89,6 +112,17 @@ class MethodSpec:
     summary: str = ""
     label_fractions: tuple[float, ...] = field(default=(1.0,))
     recipes: tuple[AnyRecipe, ...] = ()
+    optional: tuple[Modality, ...] = ()
+    alternatives: tuple[tuple[Modality, ...], ...] = ()
+    pairings: tuple[str, ...] = ()
+    units: tuple[str, ...] = ("uV",)
+    first_stage: Stage | None = None
+    directions: tuple[str, ...] = ()
+
+    def reads(self, config: Any) -> tuple[Modality, ...]:
+        """The modalities that a configuration reads."""
+        chosen = getattr(config, "modalities", None) or self.modalities
+        return tuple(Modality(m) for m in chosen)
 
     def configure(self, preset: str = "tiny", **overrides: Any) -> Any:
         """Return the preset's configuration with some fields replaced.

@@ -7,7 +7,8 @@ store was published, or this one deleted.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,26 @@ class Store:
         self._shard_N = index["shard"].to_numpy().astype(np.int64)
         self._row_N = index["row"].to_numpy()
         self._fold_N = index["fold"].to_numpy()
-        self._scale_L1 = np.array([[c.scale] for c in channels], np.float32)
+        self._all_scales_L1 = np.array([[c.scale] for c in channels], np.float32)
+        self._picked_L: NDArray[np.int64] | None = None
+
+    def select(self, names: Sequence[str]) -> Store:
+        """The same store, read as if it held these channels alone, in this order.
+
+        Raises:
+            StoreError: it has no such channel.
+        """
+        place = {c.name: i for i, c in enumerate(self.channels)}
+        missing = [name for name in names if name not in place]
+        if missing or not names:
+            raise StoreError(f"{self.folder} has channels {', '.join(place)}, not {', '.join(missing) or 'an empty list'}")
+        picked = [place[name] for name in names]
+        if picked == list(range(len(self.channels))):
+            return self
+        view = copy(self)
+        view.channels = tuple(self.channels[i] for i in picked)
+        view._picked_L = np.array(picked if self._picked_L is None else self._picked_L[picked], np.int64)
+        return view
 
     def __len__(self) -> int:
         return int(self.index.num_rows)
@@ -88,9 +108,11 @@ class Store:
         shape = (len(rows), len(self.channels), self.n_samples)
         signal_BLT = np.empty(shape, np.float32)
         for i, (shard, place) in enumerate(zip(self._shard_N[rows].tolist(), self._row_N[rows].tolist(), strict=True)):
-            np.copyto(signal_BLT[i], self._shards[shard][place])
-        if (self._scale_L1 != 1).any():
-            signal_BLT *= self._scale_L1
+            window_LT = self._shards[shard][place]
+            np.copyto(signal_BLT[i], window_LT if self._picked_L is None else window_LT[self._picked_L])
+        scale_L1 = self._all_scales_L1 if self._picked_L is None else self._all_scales_L1[self._picked_L]
+        if (scale_L1 != 1).any():
+            signal_BLT *= scale_L1
         return signal_BLT
 
     def rows_of_folds(self, folds: Iterable[int]) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from models.checkpoint import load_encoder
+from models.checkpoint import load_encoder, read_config
 from models.data import Labelled, labelled_records
 from models.embeddings import device_of, encode_rows
 from models.errors import ConfigurationError, TrainingError
@@ -51,7 +51,7 @@ def classify(job: ZeroShotJob, progress: Progress) -> dict[str, Any]:
         ConfigurationError: a prompt set cannot be read, or the method has no text tower.
     """
     started = time.perf_counter()
-    store, device = open_store(job.store), device_of(job.accelerator)
+    store, device = open_store(job.store).select(read_config(job.bundle)["input"]["leads"]), device_of(job.accelerator)
     tasks = {task: labelled_records(store, path) for task, path in sorted(job.labels.items())}
     sets = {name: _read_prompts(path) for name, path in sorted(job.prompts.items())}
     judged = {task: data.of_folds([*job.validation_folds, *job.test_folds]) for task, data in tasks.items()}

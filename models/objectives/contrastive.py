@@ -1,32 +1,66 @@
-"""Pairwise contrastive loss (InfoNCE) whose value and gradients do not depend on the number of processes.
+"""Pairwise contrastive losses whose values and gradients do not depend on the number of processes.
 
-For x, y of shape (B, D), s_ij = cos(x_i, y_j) / tau, L(x, y) = CE(s, diag) + CE(s^T, diag).
+For x, y of shape (B, D) and temperature tau, s_ij = cos(x_i, y_j) / tau, InfoNCE is CE(s, diag) + CE(s^T, diag).
 Each process compares its own rows with the rows of all processes (the local form), and the gather passes gradients back
 to where rows came from. With gradients averaged over processes, as DDP does, this equals one process with the whole batch.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from models.errors import TrainingError
 
-DirectionReduction = Literal["sum", "mean"]
+Reduction = Literal["sum", "mean"]
 
 
-def info_nce(x_BD: Tensor, y_BD: Tensor, temperature: float, direction_reduction: DirectionReduction = "sum") -> Tensor:
-    """InfoNCE between rows of equal position, with all rows of all processes as negatives (MERL's CMA and UMA).
+class LogitScale(nn.Module):
+    """A learned multiplier of similarities, exp(log_scale) = 1 / temperature.
+
+    It is clamped after each optimiser step, since a clamp inside `forward` would have no gradient beyond its bounds.
 
     Args:
-        x_BD: embeddings of this process, shape (B, D), any length.
-        y_BD: their partners, shape (B, D).
+        initial: the multiplier at the start; CLIP's is 1 / 0.07.
+        learnable: whether it is trained.
+        maximum: upper bound of the multiplier, 100 in CLIP; None for none.
+        minimum: lower bound.
+    """
+
+    def __init__(self, initial: float = 1 / 0.07, learnable: bool = True, maximum: float | None = 100.0, minimum: float = 1.0) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(math.log(initial)), requires_grad=learnable)
+        self.minimum, self.maximum = minimum, maximum
+
+    def forward(self) -> Tensor:
+        """The multiplier, shape ()."""
+        return self.log_scale.exp()
+
+    def clamp(self) -> None:
+        """Bring the parameter back between its bounds."""
+        high = None if self.maximum is None else math.log(self.maximum)
+        with torch.no_grad():
+            self.log_scale.clamp_(math.log(self.minimum), high)
+
+    def clamp_after(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clamp whenever this optimiser has taken a step."""
+        optimizer.register_step_post_hook(lambda *_: self.clamp())
+
+
+def info_nce(x: Tensor, y: Tensor, temperature: float | Tensor, reduction: Reduction = "sum", group: Tensor | None = None) -> Tensor:
+    """InfoNCE between rows of equal position, with all rows of all processes as negatives.
+
+    Args:
+        x: embeddings of this process, shape (B, D), any length.
+        y: their partners, shape (B, D).
         temperature: tau, divides the cosines.
-        direction_reduction: "sum" adds both directions as MERL's code does, "mean" halves that as CLIP does.
+        reduction: "sum" adds both directions as MERL's code does, "mean" halves that as CLIP does.
+        group: int64 (B,); rows of one group (a patient, a report) are no negatives of each other. None: all are.
 
     Returns:
         Scalar: mean over this process's rows. The mean over processes is the loss of the whole batch.
@@ -35,22 +69,35 @@ def info_nce(x_BD: Tensor, y_BD: Tensor, temperature: float, direction_reduction
         TrainingError: processes hold batches of different size.
     """
     # Similarities are divided by a small temperature: half precision would lose the differences that magnifies.
-    with torch.autocast(x_BD.device.type, enabled=False):
-        x_BD, y_BD = functional.normalize(_full(x_BD), dim=1), functional.normalize(_full(y_BD), dim=1)
-        target_B = torch.arange(len(x_BD), device=x_BD.device) + _rank() * len(x_BD)
-        forward = functional.cross_entropy(x_BD @ gather(y_BD).T / temperature, target_B)
-        backward = functional.cross_entropy(y_BD @ gather(x_BD).T / temperature, target_B)
+    with torch.autocast(x.device.type, enabled=False):
+        x, y = functional.normalize(full(x), dim=1), functional.normalize(full(y), dim=1)
+        target_B = torch.arange(len(x), device=x.device) + rank() * len(x)
+        same_BN = None if group is None else _same_group(group, target_B)
+        forward = _cross_entropy(x @ gather(y).T / temperature, target_B, same_BN)
+        backward = _cross_entropy(y @ gather(x).T / temperature, target_B, same_BN)
         total = forward + backward
-    return total if direction_reduction == "sum" else total / 2
+    return total if reduction == "sum" else total / 2
+
+
+def _cross_entropy(logits_BN: Tensor, target_B: Tensor, same_BN: Tensor | None) -> Tensor:
+    if same_BN is not None:
+        logits_BN = logits_BN.masked_fill(same_BN, float("-inf"))
+    return functional.cross_entropy(logits_BN, target_B)
+
+
+def _same_group(group_B: Tensor, target_B: Tensor) -> Tensor:
+    """Where a column is of the row's group without being its partner, bool (B, N)."""
+    same_BN = group_B[:, None] == gather(group_B)[None]
+    return same_BN.scatter(1, target_B[:, None], False)
 
 
 def gather(x_BD: Tensor) -> Tensor:
-    """Rows of all processes in rank order, shape (W B, D), with gradients to every process; identity for one process.
+    """Rows of all processes in rank order, shape (W B, ...), with gradients to every process; identity for one process.
 
     Raises:
         TrainingError: processes hold batches of different size.
     """
-    if not _distributed():
+    if world_size() == 1:
         return x_BD
     gathered: Tensor = _Gather.apply(x_BD)  # type: ignore[no-untyped-call]
     return gathered
@@ -75,16 +122,19 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         total = gradients[0].contiguous().clone()
         dist.all_reduce(total)
-        return total[_rank() * ctx.rows : (_rank() + 1) * ctx.rows]
+        return total[rank() * ctx.rows : (rank() + 1) * ctx.rows]
 
 
-def _full(x: Tensor) -> Tensor:
+def full(x: Tensor) -> Tensor:
+    """A tensor in float32, or in float64 if it is."""
     return x if x.dtype == torch.float64 else x.float()
 
 
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+def world_size() -> int:
+    """Number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def _rank() -> int:
-    return dist.get_rank() if _distributed() else 0
+def rank() -> int:
+    """Number of this process among them."""
+    return dist.get_rank() if world_size() > 1 else 0

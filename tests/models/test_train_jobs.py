@@ -172,7 +172,7 @@ def test_jobs_that_cannot_work_say_why(study: Study, changes: dict[str, Any], me
     [
         ("{", "is not a job"),
         ('{"kind": "dance"}', "is not a job"),
-        ('{"kind": "pretrain"}', "needs method, preset, seed, store, output, config"),
+        ('{"kind": "pretrain"}', "needs method, preset, seed, output, config"),
         (
             '{"kind": "pretrain", "method": "merl", "preset": "tiny", "seed": "0", "store": "s", "output": "o", "config": {}}',
             "wrong type.*'0'",

@@ -28,13 +28,13 @@ from models.encoders.resnet1d import ResNet1d
 from models.encoders.text import LocalBert, OfflineBert, TextEncoder
 from models.errors import ConfigurationError, TrainingError
 from models.layers import AttentionPool, Mlp, scale_to_unit
-from models.method import Method
+from models.method import ContrastiveMethod
 from models.methods.merl.spec import MerlConfig
 from models.objectives.contrastive import info_nce
 from models.types import Batch, Features, Losses
 
 
-class Merl(Method):
+class Merl(ContrastiveMethod):
     """ECG tower, text tower and the two projections between them.
 
     `Features.pooled_BF` is the backbone's output (what probes read), `embedding_BD` is p_e.
@@ -62,8 +62,8 @@ class Merl(Method):
         _, embedding_BD = self.head(tokens_BNF, pooled_BF)
         return Features(pooled_BF, embedding_BD, tokens_BNF)
 
-    def loss(self, batch: Batch) -> Losses:
-        """CMA + UMA.
+    def towers(self, batch: Batch) -> dict[str, Tensor]:
+        """Embeddings of ECG and report, and two views of the ECG's latent.
 
         Raises:
             TrainingError: the batch has no texts.
@@ -72,8 +72,13 @@ class Merl(Method):
             raise TrainingError("MERL learns from reports, but the batch has none; give the job a reports table")
         latent_BK, embedding_BD = self.head(*self.backbone(scale_to_unit(batch.signal_BLT)))
         text_BD = self.text_projection(self.text([clean_report(t) for t in batch.texts]).pooled_BW)
-        cross_modal = self._contrast(embedding_BD, text_BD)
-        uni_modal = self._contrast(self.dropout(self.view1(latent_BK)), self.dropout(self.view2(latent_BK)))
+        view1_BD, view2_BD = self.dropout(self.view1(latent_BK)), self.dropout(self.view2(latent_BK))
+        return {"ecg": embedding_BD, "text": text_BD, "view1": view1_BD, "view2": view2_BD}
+
+    def contrast(self, towers: dict[str, Tensor]) -> Losses:
+        """CMA + UMA."""
+        cross_modal = self._contrast(towers["ecg"], towers["text"])
+        uni_modal = self._contrast(towers["view1"], towers["view2"])
         return Losses(cross_modal + uni_modal, {"cma": cross_modal, "uma": uni_modal})
 
     def embed_text(self, texts: list[str]) -> Tensor:
