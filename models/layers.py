@@ -24,25 +24,35 @@ def scale_to_unit(signal_BLT: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with separate query, key and value maps (adapters need them apart)."""
+    """Multi-head self-attention with separate query, key and value maps (adapters need them apart).
 
-    def __init__(self, width: int, heads: int) -> None:
+    `dropout` is the share of attention weights that are dropped in training.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         if width % heads:
             raise ConfigurationError(f"an attention width of {width} cannot be divided among {heads} heads")
-        self.heads = heads
+        self.heads, self.dropout = heads, dropout
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
 
-    def forward(self, x_BND: Tensor, mask_BN: Tensor | None = None) -> Tensor:
-        """Attend over N tokens (B, N, D); `mask_BN` is True where a token may be attended to."""
+    def forward(self, x_BND: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend over N tokens (B, N, D); `mask` is True where a token may be attended to.
+
+        It has shape (B, N), or (1 or B, N, N) with the rows of those that attend, for causal attention, say.
+        """
         B, N, D = x_BND.shape
 
         def split(y_BND: Tensor) -> Tensor:
             return y_BND.view(B, N, self.heads, D // self.heads).transpose(1, 2)
 
-        bias = None if mask_BN is None else mask_BN[:, None, None, :]
+        allowed = mask if mask is None else mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
         mixed = functional.scaled_dot_product_attention(
-            split(self.query(x_BND)), split(self.key(x_BND)), split(self.value(x_BND)), attn_mask=bias
+            split(self.query(x_BND)),
+            split(self.key(x_BND)),
+            split(self.value(x_BND)),
+            attn_mask=allowed,
+            dropout_p=self.dropout if self.training else 0.0,
         )
         out: Tensor = self.out(mixed.transpose(1, 2).reshape(B, N, D))
         return out

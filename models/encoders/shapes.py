@@ -44,6 +44,29 @@ class ViTShape:
     patch: int = 50
 
 
+@dataclass(frozen=True)
+class ConvTransformerShape:
+    """Convolutions, then a transformer (wav2vec 2.0).
+
+    Attributes:
+        width: of the transformer, a multiple of `heads` and of `position_groups`.
+        depth: transformer layers.
+        heads: attention heads.
+        hidden: width inside the MLP.
+        channels: of the convolutions.
+        position_kernel: tokens that the convolution of positions sees.
+        position_groups: its groups.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    hidden: int
+    channels: int = 256
+    position_kernel: int = 128
+    position_groups: int = 16
+
+
 _WIDE = (64, 128, 256, 512)
 
 BACKBONES: dict[str, ResNetShape | ViTShape] = {
@@ -57,4 +80,13 @@ BACKBONES: dict[str, ResNetShape | ViTShape] = {
     "vit_small": ViTShape(384, 12, 6, 1536),
     "vit_middle": ViTShape(512, 12, 8, 2048),
     "vit_base": ViTShape(768, 12, 12, 3072),
+}
+
+ConvTransformerName = Literal["conv_transformer_mini", "conv_transformer_small", "conv_transformer_base", "conv_transformer_large"]
+
+CONV_TRANSFORMERS: dict[str, ConvTransformerShape] = {
+    "conv_transformer_mini": ConvTransformerShape(32, 2, 2, 64, channels=16, position_kernel=16, position_groups=4),
+    "conv_transformer_small": ConvTransformerShape(768, 8, 12, 3072),
+    "conv_transformer_base": ConvTransformerShape(768, 12, 12, 3072),
+    "conv_transformer_large": ConvTransformerShape(1024, 24, 16, 4096),
 }

@@ -1,82 +1,26 @@
 """Text encoders: a small BERT of our own that needs no download, and an adapter for a pretrained one in a local folder.
 
-Both give the hidden states and BERT's pooler output tanh(W h_[CLS]), which is what MERL embeds a report with. Letters:
+Both give the hidden states and BERT's pooler output tanh(W h_[CLS]), which is what MERL embeds a report with. Made for language
+modelling, they have [BOS] and [MASK], learn their embeddings, read with or without looking ahead, and have no pooler. Letters:
 N tokens, W width of the text encoder.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.encoders.wordpiece import WordPiece, learn_vocabulary
+from models.encoders.text_encoder import Marks, TextEncoder, TextFeatures, Tokens, causal_mask, padded
+from models.encoders.wordpiece import CLS, PAD, SEP, SPECIAL, UNKNOWN, WordPiece, learn_vocabulary
 from models.errors import CheckpointError, ConfigurationError
 from models.layers import Mlp, SelfAttention
 
+__all__ = ["LocalBert", "OfflineBert", "TextEncoder", "TextFeatures", "Tokens"]
 
-@dataclass
-class Tokens:
-    """Token numbers, int64 (B, N), and a bool mask (B, N) that is True for real tokens."""
-
-    number_BN: Tensor
-    mask_BN: Tensor
-
-
-@dataclass
-class TextFeatures:
-    """Hidden states of the last layer (B, N, W) and the pooler output (B, W)."""
-
-    hidden_BNW: Tensor
-    pooled_BW: Tensor
-
-
-class TextEncoder(nn.Module, ABC):
-    """A language model that turns texts into vectors.
-
-    Only the last `trainable_layers` layers and the pooler learn; with 0 nothing does and no gradient is recorded.
-    """
-
-    trainable_layers: int
-
-    @abstractmethod
-    def prepare(self, texts: list[str]) -> None:
-        """Get ready for training: learn a vocabulary from the training texts, or read pretrained weights."""
-
-    @abstractmethod
-    def state(self) -> dict[str, Any]:
-        """JSON from which `restore` rebuilds everything but the weights."""
-
-    @abstractmethod
-    def restore(self, state: dict[str, Any]) -> None:
-        """Undo `state`, before weights are loaded."""
-
-    @abstractmethod
-    def tokenize(self, texts: list[str]) -> Tokens:
-        """Token numbers on the encoder's device, padded to the longest text."""
-
-    @abstractmethod
-    def encode(self, tokens: Tokens) -> TextFeatures:
-        """Hidden states and pooler output."""
-
-    def forward(self, texts: list[str]) -> TextFeatures:
-        """Tokenize and encode."""
-        with nullcontext() if self.trainable_layers else torch.no_grad():
-            return self.encode(self.tokenize(texts))
-
-    def _freeze(self, layers: nn.ModuleList, pooler: nn.Module) -> None:
-        self.requires_grad_(False)
-        if self.trainable_layers > len(layers):
-            raise ConfigurationError(f"text_trainable_layers is {self.trainable_layers}, but the text encoder has {len(layers)} layers")
-        if self.trainable_layers:
-            pooler.requires_grad_(True)
-            for layer in list(layers)[-self.trainable_layers :]:
-                layer.requires_grad_(True)
+_LANGUAGE = ("[BOS]", "[MASK]")
 
 
 class OfflineBert(TextEncoder):
@@ -95,16 +39,24 @@ class OfflineBert(TextEncoder):
     """
 
     def __init__(
-        self, vocabulary: int, width: int, layers: int, heads: int, max_tokens: int, dropout: float, trainable_layers: int = 0
+        self,
+        vocabulary: int,
+        width: int,
+        layers: int,
+        heads: int,
+        max_tokens: int,
+        dropout: float,
+        trainable_layers: int | None = 0,
+        language: bool = False,
     ) -> None:
-        super().__init__()
-        self.max_tokens, self.trainable_layers = max_tokens, trainable_layers
+        super().__init__(max_tokens, trainable_layers, language)
         self.embedding = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(max_tokens, width)
         self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
         self.layers = nn.ModuleList(_PostNormBlock(width, heads, dropout) for _ in range(layers))
-        self.pooler = nn.Linear(width, width)
-        self.tokenizer = WordPiece(learn_vocabulary([], vocabulary))
+        self.pooler = None if language else nn.Linear(width, width)
+        self._extra = _LANGUAGE if language else ()
+        self.tokenizer = WordPiece(learn_vocabulary([], vocabulary, self._extra))
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Embedding)):
                 nn.init.normal_(module.weight, std=width**-0.5)
@@ -115,11 +67,24 @@ class OfflineBert(TextEncoder):
             for attention in (m for m in self.modules() if isinstance(m, SelfAttention)):
                 attention.value.weight.mul_(3**0.5)
                 attention.out.weight.mul_(3**0.5)
-        self._freeze(self.layers, self.pooler)
+        self._freeze(self.layers, self.pooler, [self.embedding, self.positions, self.norm])
+
+    @property
+    def marks(self) -> Marks:
+        """Numbers of special tokens."""
+        if not self.language:
+            raise self._no_language()
+        bos, mask = (len(SPECIAL) + i for i in range(len(_LANGUAGE)))
+        return Marks(PAD, UNKNOWN, CLS, SEP, bos, mask, self.tokenizer.number("."), len(self.tokenizer.vocabulary))
+
+    @property
+    def embedding_table(self) -> Tensor:
+        """The table of token embeddings."""
+        return self.embedding.weight
 
     def prepare(self, texts: list[str]) -> None:
         """Learn the vocabulary."""
-        self.tokenizer = WordPiece(learn_vocabulary(texts, self.embedding.num_embeddings))
+        self.tokenizer = WordPiece(learn_vocabulary(texts, self.embedding.num_embeddings, self._extra))
 
     def state(self) -> dict[str, Any]:
         """The vocabulary."""
@@ -129,10 +94,14 @@ class OfflineBert(TextEncoder):
         """Take over a vocabulary.
 
         Raises:
-            CheckpointError: the state holds none, or one that is larger than the embedding table.
+            CheckpointError: the state holds none, or one that is larger than the embedding table or lacks special tokens.
         """
-        vocabulary = state.get("vocabulary")
-        if not isinstance(vocabulary, list) or len(vocabulary) > self.embedding.num_embeddings:
+        vocabulary, special = state.get("vocabulary"), [*SPECIAL, *self._extra]
+        if (
+            not isinstance(vocabulary, list)
+            or len(vocabulary) > self.embedding.num_embeddings
+            or (self.language and vocabulary[: len(special)] != special)
+        ):
             raise CheckpointError(
                 f"the saved text encoder has no vocabulary of at most {self.embedding.num_embeddings} pieces; train the encoder again"
             )
@@ -140,15 +109,33 @@ class OfflineBert(TextEncoder):
 
     def tokenize(self, texts: list[str]) -> Tokens:
         """Token numbers, padded to the longest text of the batch."""
-        return _padded([self.tokenizer.numbers(t, self.max_tokens) for t in texts], self.embedding.weight.device)
+        return padded([self.tokenizer.numbers(t, self.max_tokens) for t in texts], self.embedding.weight.device)
+
+    def pieces(self, texts: list[str]) -> list[list[int]]:
+        """Token numbers of texts alone, nothing before or behind."""
+        return [self.tokenizer.pieces(t, self.max_tokens) for t in texts]
+
+    def decode(self, numbers: list[int]) -> str:
+        """The text that token numbers stand for; special tokens are left out."""
+        return self.tokenizer.text([n for n in numbers if n not in self.marks.special])
 
     def encode(self, tokens: Tokens) -> TextFeatures:
         """Hidden states and pooler output."""
-        place_N = torch.arange(tokens.number_BN.shape[1], device=tokens.number_BN.device)
-        x_BNW = self.dropout(self.norm(self.embedding(tokens.number_BN) + self.positions(place_N)))
-        for layer in self.layers:
-            x_BNW = layer(x_BNW, tokens.mask_BN)
+        if self.pooler is None:
+            raise ConfigurationError("a text encoder made for language modelling has no pooler")
+        x_BNW = self.hidden(tokens)
         return TextFeatures(x_BNW, torch.tanh(self.pooler(x_BNW[:, 0])))
+
+    def hidden(self, tokens: Tokens, causal: bool = False) -> Tensor:
+        """Hidden states (B, N, W)."""
+        place_N = tokens.place_N
+        if place_N is None:
+            place_N = torch.arange(tokens.number_BN.shape[1], device=tokens.number_BN.device)
+        mask = causal_mask(tokens.mask_BN) if causal else tokens.mask_BN
+        x_BNW: Tensor = self.dropout(self.norm(self.embedding(tokens.number_BN) + self.positions(place_N)))
+        for layer in self.layers:
+            x_BNW = layer(x_BNW, mask)
+        return x_BNW
 
 
 class _PostNormBlock(nn.Module):
@@ -158,8 +145,8 @@ class _PostNormBlock(nn.Module):
         self.mlp, self.norm_mlp = Mlp(width, 4 * width, width), nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_BNW: Tensor, mask_BN: Tensor) -> Tensor:
-        x_BNW = self.norm_attention(x_BNW + self.dropout(self.attention(x_BNW, mask_BN)))
+    def forward(self, x_BNW: Tensor, mask: Tensor) -> Tensor:
+        x_BNW = self.norm_attention(x_BNW + self.dropout(self.attention(x_BNW, mask)))
         out: Tensor = self.norm_mlp(x_BNW + self.dropout(self.mlp(x_BNW)))
         return out
 
@@ -176,9 +163,9 @@ class LocalBert(TextEncoder):
         max_tokens: texts are cut to this length.
     """
 
-    def __init__(self, folder: str | None, width: int, max_tokens: int, trainable_layers: int = 0) -> None:
-        super().__init__()
-        self.folder, self.width, self.max_tokens, self.trainable_layers = folder, width, max_tokens, trainable_layers
+    def __init__(self, folder: str | None, width: int, max_tokens: int, trainable_layers: int | None = 0, language: bool = False) -> None:
+        super().__init__(max_tokens, trainable_layers, language)
+        self.folder, self.width = folder, width
         self.model: Any = None
         self._tokenizer: Any = None
 
@@ -200,13 +187,13 @@ class LocalBert(TextEncoder):
             raise ConfigurationError(
                 f"{self.folder} does not hold a model with config.json, model.safetensors and a tokenizer ({error})"
             ) from error
+        if self.language:  # [BOS] gets a row of its own behind the others
+            model.resize_token_embeddings(int(model.config.vocab_size) + 1, mean_resizing=False)
         self._install(model, tokenizer.backend_tokenizer.to_str())
 
     def state(self) -> dict[str, Any]:
         """Configuration and tokenizer of the model."""
-        if self.model is None:
-            raise ConfigurationError("the text encoder has no weights yet; call prepare() first")
-        return {"model": self.model.config.to_dict(), "tokenizer": self._tokenizer.to_str()}
+        return {"model": self._ready().config.to_dict(), "tokenizer": self._tokenizer.to_str()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Build the model without weights."""
@@ -229,27 +216,62 @@ class LocalBert(TextEncoder):
         self.model, self._tokenizer = model, Tokenizer.from_str(tokenizer)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.max_tokens)
-        self._freeze(model.encoder.layer, model.pooler)
+        if self.language:
+            model.pooler = None
+        self._freeze(model.encoder.layer, model.pooler, [model.embeddings])
+
+    @property
+    def marks(self) -> Marks:
+        """Numbers of special tokens."""
+        if not self.language or self.model is None:
+            raise self._no_language()
+        names = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+        found = {name: self._tokenizer.token_to_id(name) for name in names}
+        missing = [name for name, number in found.items() if number is None]
+        if missing:
+            raise ConfigurationError(f"the tokenizer of the text weights has no {', '.join(missing)}; choose a BERT-like model")
+        pad, unknown, cls, sep, mask = (int(found[name]) for name in names)
+        bos = int(self.model.config.vocab_size) - 1
+        return Marks(pad, unknown, cls, sep, bos, mask, self._tokenizer.token_to_id("."), self._tokenizer.get_vocab_size())
+
+    @property
+    def embedding_table(self) -> Tensor:
+        """The table of token embeddings."""
+        weight: Tensor = self._ready().get_input_embeddings().weight
+        return weight
 
     def tokenize(self, texts: list[str]) -> Tokens:
         """Token numbers, padded to the longest text of the batch."""
-        if self.model is None:
-            raise ConfigurationError("the text encoder has no weights yet; call prepare() first")
-        return _padded([e.ids for e in self._tokenizer.encode_batch(texts)], next(self.model.parameters()).device)
+        device = next(self._ready().parameters()).device
+        return padded([e.ids for e in self._tokenizer.encode_batch(texts)], device)
+
+    def pieces(self, texts: list[str]) -> list[list[int]]:
+        """Token numbers of texts alone, nothing before or behind."""
+        self._ready()
+        return [e.ids for e in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+    def decode(self, numbers: list[int]) -> str:
+        """The text that token numbers stand for; special tokens are left out."""
+        special = self.marks.special
+        text: str = self._tokenizer.decode([n for n in numbers if n not in special])
+        return text
 
     def encode(self, tokens: Tokens) -> TextFeatures:
         """Hidden states and pooler output."""
-        if self.model is None:
-            raise ConfigurationError("the text encoder has no weights yet; call prepare() first")
-        out = self.model(input_ids=tokens.number_BN, attention_mask=tokens.mask_BN.long())
+        out = self._ready()(input_ids=tokens.number_BN, attention_mask=tokens.mask_BN.long())
         return TextFeatures(out.last_hidden_state, out.pooler_output)
 
+    def hidden(self, tokens: Tokens, causal: bool = False) -> Tensor:
+        """Hidden states (B, N, W)."""
+        mask = causal_mask(tokens.mask_BN)[:, None] if causal else tokens.mask_BN.long()
+        place_1N = None if tokens.place_N is None else tokens.place_N[None]
+        states_BNW: Tensor = self._ready()(input_ids=tokens.number_BN, attention_mask=mask, position_ids=place_1N).last_hidden_state
+        return states_BNW
 
-def _padded(numbers: list[list[int]], device: torch.device) -> Tokens:
-    length = max(map(len, numbers))
-    number_BN = torch.tensor([n + [0] * (length - len(n)) for n in numbers], dtype=torch.int64, device=device)
-    lengths_B1 = torch.tensor([[len(n)] for n in numbers], device=device)
-    return Tokens(number_BN, torch.arange(length, device=device) < lengths_B1)
+    def _ready(self) -> Any:
+        if self.model is None:
+            raise ConfigurationError("the text encoder has no weights yet; call prepare() first")
+        return self.model
 
 
 def _transformers() -> Any:

@@ -13,6 +13,8 @@ from collections import Counter
 PAD, UNKNOWN, CLS, SEP = range(4)
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _WORD = re.compile(r"\w+|[^\w\s]")
+_BEFORE_MARK = re.compile(r" ([.,;:!?)\]%])")
+_AFTER_OPENING = re.compile(r"([(\[]) ")
 
 
 def split_words(text: str) -> list[str]:
@@ -21,8 +23,8 @@ def split_words(text: str) -> list[str]:
     return _WORD.findall(plain.replace("_", " "))
 
 
-def learn_vocabulary(texts: list[str], size: int) -> list[str]:
-    """Choose a vocabulary: the special tokens, every letter that occurs, then the most frequent whole words.
+def learn_vocabulary(texts: list[str], size: int, extra: tuple[str, ...] = ()) -> list[str]:
+    """Choose a vocabulary: the special tokens and `extra` ones, every letter that occurs, then the most frequent whole words.
 
     Whole words come first because a small vocabulary of merged pieces spends most of its places on parts of words, while
     the words of ECG reports are few. Letters make sure that a rare word is spelled rather than lost. The result does not
@@ -30,11 +32,12 @@ def learn_vocabulary(texts: list[str], size: int) -> list[str]:
     """
     counts = Counter(word for text in texts for word in split_words(text))
     letters = Counter(c for word, n in counts.items() for c in word for _ in range(n))
-    room = max(0, size - len(SPECIAL))
+    special = [*SPECIAL, *extra]
+    room = max(0, size - len(special))
     alphabet = [c for c, _ in _ranked(letters)][: room // 4]
     pieces = [*alphabet, *(f"##{c}" for c in alphabet if c.isalnum())]
     words = [w for w, _ in _ranked(counts) if w not in set(alphabet)]
-    return [*SPECIAL, *pieces, *words][:size]
+    return [*special, *pieces, *words][:size]
 
 
 def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:
@@ -51,14 +54,27 @@ class WordPiece:
 
     def numbers(self, text: str, limit: int) -> list[int]:
         """Token numbers of a text with [CLS] before and [SEP] behind, cut to `limit`."""
+        return [CLS, *self.pieces(text, limit - 2), SEP]
+
+    def pieces(self, text: str, limit: int) -> list[int]:
+        """Token numbers of a text alone, cut to `limit`."""
         pieces: list[int] = []
         for word in split_words(text):
-            if len(pieces) >= limit - 2:
+            if len(pieces) >= limit:
                 break
             if word not in self._known:
                 self._known[word] = self._split(word)
             pieces += self._known[word]
-        return [CLS, *pieces[: limit - 2], SEP]
+        return pieces[:limit]
+
+    def number(self, piece: str) -> int | None:
+        """Number of a piece of the vocabulary, None if it has none."""
+        return self._number.get(piece)
+
+    def text(self, numbers: list[int]) -> str:
+        """The text that token numbers stand for: pieces joined to words, marks put where they are written."""
+        words = " ".join(self.vocabulary[n] for n in numbers).replace(" ##", "")
+        return _AFTER_OPENING.sub(r"\1", _BEFORE_MARK.sub(r"\1", words))
 
     def _split(self, word: str) -> list[int]:
         pieces, start = [], 0
