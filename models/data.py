@@ -203,7 +203,7 @@ def read_texts(path: Path) -> dict[str, str]:
 
 
 def labelled_records(store: Store, labels: Path) -> Labelled:
-    """The records of a store that a label table knows.
+    """The records of a store that a label table knows; of a recording that was cut into windows, the first one.
 
     Raises:
         TrainingError: the table cannot be read, names a record twice, holds something but zeros and ones, or shares no
@@ -223,7 +223,12 @@ def labelled_records(store: Store, labels: Path) -> Labelled:
     values_NC = np.stack([table[c].to_numpy() for c in classes], axis=1)
     if not np.isin(values_NC, (0, 1)).all():
         raise TrainingError(f"{labels} holds labels other than 0 and 1; materialise the labels again")
-    known = [(row, place[record]) for row, record in enumerate(store.index["record_id"].to_pylist()) if record in place]
+    start_N = store.index["start"].to_numpy()
+    first: dict[str, int] = {}
+    for row, record in enumerate(store.record_ids()):
+        if record in place and (record not in first or start_N[row] < start_N[first[record]]):
+            first[record] = row
+    known = sorted((row, place[record]) for record, row in first.items())
     if not known:
         raise TrainingError(f"{labels} and the store share no record; they belong to different datasets")
     rows_N, order_N = np.array(known, dtype=np.int64).T

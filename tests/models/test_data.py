@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from models.data import BatchOrder, StepLoader, records_with_reports
+from models.data import BatchOrder, StepLoader, labelled_records, records_with_reports
 from models.errors import ConfigurationError, TrainingError
 from models.store import open_store
 from models.types import Batch
@@ -88,3 +88,17 @@ def test_short_reports_are_left_out_by_their_words(study: Study, tmp_path: Path)
     assert (len(records), records.skipped) == (60, 60)
     with pytest.raises(TrainingError, match="is not a reports table"):
         records_with_reports(open_store(study.folder / "store"), [1], study.folder / "labels.parquet", 1)
+
+
+def test_of_a_recording_in_windows_the_first_is_labelled(study: Study) -> None:
+    """Rows 4 and 5 become later windows of record r0003, whose first one stands behind them."""
+    path = study.folder / "store" / "index.arrow"
+    index = pa.ipc.open_file(path).read_all().to_pydict()
+    index["record_id"][3:6] = ["r0003"] * 3
+    index["start"][3:6] = [20.0, 10.0, 0.0]
+    table = pa.table(index, schema=pa.ipc.open_file(path).schema)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    data = labelled_records(open_store(study.folder / "store"), study.folder / "labels.parquet")
+    assert len(set(data.column("record_id").tolist())) == len(data.rows_N) == 118
+    assert [row for row in data.rows_N.tolist() if row < 7] == [0, 1, 2, 5, 6]
