@@ -1,0 +1,1 @@
+"""Symile: contrastive pretraining of tuples of any number of modalities."""
