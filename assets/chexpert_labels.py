@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from assets.dataset import DatasetError, Task
 from assets.tables import some
+from models.types import Modality
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,8 @@ _STATES = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": 0, "-1.0": 0, "": 0}
 
 def finding_task(name: str) -> Task:
     """The task of all 14 findings; a picture without any affirmed finding is a labelled one."""
-    return Task(name, "Findings in the radiology report, read by CheXpert's labeller", tuple(FINDINGS), FINDINGS, may_be_empty=True)
+    title = "Findings in the radiology report, read by CheXpert's labeller"
+    return Task(name, title, tuple(FINDINGS), FINDINGS, may_be_empty=True, vocabulary="chexpert", modality=Modality.IMAGE)
 
 
 def finding_table(record_ids: pd.Series, states: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -122,7 +122,9 @@ class Task:
     Attributes:
         may_be_empty: whether a record without any positive class is a labelled record (a survivor, a normal recording)
             rather than one that was never labelled, which label tables leave out.
-        vocabulary: whose codes the classes are: "scp" for SCP-ECG statements, which the house prompts describe, else "".
+        vocabulary: whose codes the classes are: "scp" for SCP-ECG statements, "chexpert" for the findings of CheXpert's labeller,
+            else "". Prompts are written for a vocabulary.
+        modality: what the labels describe: the recording, or the image of the same record.
     """
 
     name: str
@@ -131,6 +133,7 @@ class Task:
     class_names: Mapping[str, str]
     may_be_empty: bool = False
     vocabulary: str = ""
+    modality: Modality = Modality.ECG
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,8 @@ class Dataset(ABC):
     required_channels: ClassVar[tuple[str, ...] | None] = None
     """Channels without which a recording is refused; None for all of them. Others are zeros where absent, and flagged."""
     has_reports: ClassVar[bool] = False
+    has_image_reports: ClassVar[bool] = False
+    """Whether a record has a report of its image beside that of its recording."""
     has_images: ClassVar[bool] = False
     has_labs: ClassVar[bool] = False
     has_beats: ClassVar[bool] = False
@@ -228,6 +233,10 @@ class Dataset(ABC):
     def present(self, record_ids: list[str]) -> list[bool]:
         """Which records have their signal files, at the dataset's own rate; a download may be partial."""
         return [True] * len(record_ids)
+
+    def images_present(self, record_ids: list[str]) -> list[bool]:
+        """Which records have their images; asked of datasets whose records carry a recording and an image."""
+        return [self.has_images] * len(record_ids)
 
     def read(self, record_id: str, fs_hz: float | None = None) -> Record:
         """Read a recording, from the file whose rate is nearest to `fs_hz` (default: `self.fs_hz`).
@@ -303,6 +312,14 @@ class Dataset(ABC):
             DatasetError: the dataset has no reports.
         """
         raise DatasetError(f"dataset {self.name!r} has no reports")
+
+    def image_reports(self) -> pd.DataFrame:
+        """Reports of the images of records that have a recording's report too; columns as in `reports`.
+
+        Raises:
+            DatasetError: the dataset has none.
+        """
+        raise DatasetError(f"dataset {self.name!r} has no reports of images beside those of its recordings")
 
     @classmethod
     @abstractmethod

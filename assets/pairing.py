@@ -17,7 +17,7 @@ from assets.access import strictest
 from assets.dataset import get_dataset, list_datasets
 from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
 from assets.outputs import Built, Key, Output, Workspace
-from assets.pairing_rules import LAB_RECIPE, MODALITIES, PARTS, REPORT_FORM, RULES, PairingRule
+from assets.pairing_rules import LAB_RECIPE, MODALITIES, PARTS, RULES, PairingRule
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ CODE_VERSION = "1"
 def pairing_assets() -> list[dg.AssetsDefinition]:
     """The assets `pairing/<rule>` of all rules whose datasets there are."""
     known = set(list_datasets())
-    return [pairing_asset(rule) for rule in RULES.values() if {key.parts[1] for key in source_keys(rule)} <= known]
+    return [pairing_asset(rule) for rule in RULES.values() if set(rule.datasets) <= known]
 
 
 def pairing_asset(rule: PairingRule) -> dg.AssetsDefinition:
@@ -42,7 +42,7 @@ def pairing_asset(rule: PairingRule) -> dg.AssetsDefinition:
         group_name="data",
         code_version=f"{CODE_VERSION}.{rule.version}",
         kinds={"parquet"},
-        tags={"access": str(strictest(get_dataset(key.parts[1]).access for key in source_keys(rule)))},
+        tags={"access": str(strictest(get_dataset(name).access for name in rule.datasets))},
         description=f"{rule.title}.",
     )
     def pairing(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult[Any]:
@@ -63,7 +63,7 @@ def source_keys(rule: PairingRule) -> list[Key]:
     keys = [Key(("raw", rule.ecg.dataset)), Key(("raw", rule.image.dataset))]
     if rule.labs is not None:
         keys.append(Key(("cleaned", rule.labs.dataset), LAB_RECIPE))
-    return keys + [Key(("reports", member.dataset), REPORT_FORM) for member in (rule.ecg, rule.image) if member.text]
+    return list(dict.fromkeys(keys + [key for key, _ in rule.texts().values()]))
 
 
 def make_pairing(workspace: Workspace, rule: PairingRule) -> Output:
@@ -76,23 +76,20 @@ def make_pairing(workspace: Workspace, rule: PairingRule) -> Output:
     upstream = require(workspace, *source_keys(rule))
 
     def build(folder: Path) -> Built:
-        from assets.pairing_tables import draw_candidates
         from assets.plots import bars_figure
 
-        samples, panels = _pair(rule, upstream)
+        samples, panels, published = _pair(rule, upstream)
         samples.to_parquet(folder / "samples.parquet", index=False)
         facts: dict[str, Any] = {
             "rule": rule.describe(),
             "n_patients": int(samples["patient_id"].nunique()),
-            "parts": {part: int((samples["part"] == part).sum()) for part in PARTS},
+            "parts": {part: int((samples["part"] == part).sum()) for part in rule.parts},
             "combinations": combinations(samples),
         }
         if panels is not None:
             facts |= _write_panels(folder, rule, samples, panels)
         if rule.candidates:
-            candidates = draw_candidates(samples, rule.candidates, rule.seed)
-            candidates.to_parquet(folder / "candidates.parquet", index=False)
-            facts["n_candidates"] = len(candidates)
+            facts |= _write_candidates(folder, rule, samples, published)
         (folder / "figures").mkdir()
         bars_figure(folder / "figures" / "modalities.png", facts["combinations"], f"{rule.name}: what samples consist of", "samples")
         return Built(rows=len(samples), facts=facts)
@@ -102,7 +99,7 @@ def make_pairing(workspace: Workspace, rule: PairingRule) -> Output:
         build,
         code_version=f"{CODE_VERSION}.{rule.version}",
         access=strictest(output.access for output in upstream.values()),
-        config={"rule": rule.describe(), "parts": {part: list(folds) for part, folds in PARTS.items()}},
+        config={"rule": rule.describe(), "parts": {part: list(folds) for part, folds in rule.parts.items()}},
         upstream=versions(upstream),
     )
 
@@ -115,26 +112,40 @@ def combinations(samples: "pd.DataFrame") -> dict[str, int]:
     return {f"{part}: {names[m]}": int(counts[part, m]) for part in PARTS for m in sorted(names, reverse=True) if (part, m) in counts.index}
 
 
-def _pair(rule: PairingRule, upstream: dict[str, Output]) -> "tuple[pd.DataFrame, Panels | None]":
+def _pair(rule: PairingRule, upstream: dict[str, Output]) -> "tuple[pd.DataFrame, Panels | None, pd.DataFrame | None]":
+    """Samples, panels, and the records that come with lists for retrieval, where there are some."""
     import pandas as pd
 
-    from assets.pairing_tables import add_text, pair_records, pair_stays, read_with_text
+    from assets.pairing_tables import add_text, pair_own, pair_records, pair_stays, read_with_text
 
     def table(key: Key, name: str) -> Path:
         return upstream[str(key)].path(name)
 
     ecgs, images = (pd.read_parquet(table(Key(("raw", m.dataset)), "records.parquet")) for m in (rule.ecg, rule.image))
-    panels = None
+    labs = None if rule.labs is None else Key(("cleaned", rule.labs.dataset), LAB_RECIPE)
+    panels: Panels | None = None
     if rule.anchor == "ecg":
         samples = pair_records(rule, ecgs, images)
+    elif rule.anchor == "record":
+        samples, panels = pair_own(rule, ecgs, None if labs is None else table(labs, "labs.parquet"))
     else:
-        assert rule.labs is not None, f"rule {rule.name} is anchored at stays and names no dataset for them"
-        labs = Key(("cleaned", rule.labs.dataset), LAB_RECIPE)
+        assert labs is not None, f"rule {rule.name} is anchored at stays and names no dataset for them"
         samples, panels = pair_stays(rule, pd.read_parquet(table(labs, "encounters.parquet")), table(labs, "labs.parquet"), ecgs, images)
-    for role, member in (("ecg", rule.ecg), ("image", rule.image)):
-        if member.text:
-            samples = add_text(samples, role, read_with_text(table(Key(("reports", member.dataset), REPORT_FORM), "reports.parquet")))
-    return samples, panels
+    for role, (key, name) in rule.texts().items():
+        samples = add_text(samples, role, read_with_text(table(key, name)))
+    return samples, panels, ecgs if rule.anchor == "record" and "candidates" in ecgs else None
+
+
+def _write_candidates(folder: Path, rule: PairingRule, samples: "pd.DataFrame", published: "pd.DataFrame | None") -> dict[str, Any]:
+    """Published lists hold what was published, less what is not there; others are drawn."""
+    from assets.pairing_tables import draw_candidates, has_all, published_candidates
+
+    if published is None:
+        candidates, lost = draw_candidates(samples[has_all(samples)], rule.candidates, rule.seed), 0
+    else:
+        candidates, lost = published_candidates(samples, published)
+    candidates.to_parquet(folder / "candidates.parquet", index=False)
+    return {"n_candidates": len(candidates)} | ({"n_candidates_that_are_no_samples": lost} if published is not None else {})
 
 
 def _write_panels(folder: Path, rule: PairingRule, samples: "pd.DataFrame", panels: "Panels") -> dict[str, Any]:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -45,54 +45,82 @@ class Panels:
 
 
 LabBatch = tuple["Integers", "Integers", "Integers", "Floats"]
-"""Patient codes, places in the panel, seconds, numbers."""
+"""Codes of patients or stays, places in the panel, seconds, numbers."""
 
 
-def read_labs(path: Path, known: pd.Index, items: tuple[str, ...]) -> Iterator[LabBatch]:
-    """Numbers of known patients for the items of a panel, from labs.parquet a part at a time."""
+def read_labs(
+    path: Path, known: pd.Index, items: tuple[str, ...], by: Literal["patient_id", "encounter_id"] = "patient_id"
+) -> Iterator[LabBatch]:
+    """Numbers of known patients or stays for the items of a panel, from labs.parquet a part at a time.
+
+    Results without a time are left out where they are looked for by patient; of a stay they come after all others.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    patients, wanted = pa.array(known.to_numpy(object), pa.string()), pa.array(items, pa.string())
+    owners, wanted = pa.array(known.to_numpy(object), pa.string()), pa.array(items, pa.string())
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(_BATCH_ROWS, columns=["patient_id", "charted_at", "item_id", "value"]):
-            patient, item = pc.index_in(batch["patient_id"], patients), pc.index_in(batch["item_id"], wanted)
-            sound = pc.and_(pc.fill_null(pc.is_finite(batch["value"]), False), pc.not_equal(batch["charted_at"], ""))
-            kept = pc.and_(sound, pc.and_(pc.is_valid(patient), pc.is_valid(item)))
-            moments = pc.filter(batch["charted_at"], kept).cast(pa.timestamp("us")).cast(pa.int64())
+        for batch in file.iter_batches(_BATCH_ROWS, columns=[by, "charted_at", "item_id", "value"]):
+            owner, item = pc.index_in(batch[by], owners), pc.index_in(batch["item_id"], wanted)
+            timed = pc.not_equal(batch["charted_at"], "")
+            sound = pc.fill_null(pc.is_finite(batch["value"]), False)
+            kept = pc.and_(pc.and_(sound, timed) if by == "patient_id" else sound, pc.and_(pc.is_valid(owner), pc.is_valid(item)))
+            moments = pc.if_else(timed, batch["charted_at"], None).filter(kept).cast(pa.timestamp("us")).cast(pa.int64())
+            moments = pc.fill_null(moments, _NEVER_S)  # in microseconds, so that in seconds it is before never
             yield (
-                pc.filter(patient, kept).cast(pa.int64()).to_numpy(zero_copy_only=False),
+                pc.filter(owner, kept).cast(pa.int64()).to_numpy(zero_copy_only=False),
                 pc.filter(item, kept).cast(pa.int64()).to_numpy(zero_copy_only=False),
                 moments.to_numpy(zero_copy_only=False) // 1_000_000,
                 pc.filter(batch["value"], kept).to_numpy(zero_copy_only=False),
             )
 
 
-def collect_panels(batches: Iterable[LabBatch], stays: Timeline, panel: LabPanel) -> Panels:
-    """The earliest number of each item in the window of each stay; of several at the same second, the first in the table.
+class _Earliest:
+    """The earliest number of each item of each stay; of several at the same second, the first that came.
 
     Memory holds a number and a time for each stay and item, however many results there are.
     """
-    n_items = len(panel.items)
-    value_E = np.full(len(stays) * n_items, np.nan)
-    time_E = np.full(len(stays) * n_items, _NEVER_S)
+
+    def __init__(self, n_stays: int, n_items: int) -> None:
+        self._n_items = n_items
+        self._value_E = np.full(n_stays * n_items, np.nan)
+        self._time_E = np.full(n_stays * n_items, _NEVER_S)
+
+    def add(self, stay_R: Integers, item_R: Integers, time_R: Integers, number_R: Floats) -> None:
+        """Take the next results, a row each, in the order of the table."""
+        entry = stay_R * self._n_items + item_R
+        order = np.lexsort((np.arange(len(entry)), time_R, entry))
+        first = order[np.flatnonzero(np.diff(entry[order], prepend=-1))]
+        first = first[time_R[first] < self._time_E[entry[first]]]
+        self._time_E[entry[first]], self._value_E[entry[first]] = time_R[first], number_R[first]
+
+    def panels(self, at_least: int) -> Panels:
+        """Panels of the stays that have enough items."""
+        values_NP, time_NP = self._value_E.reshape(-1, self._n_items), self._time_E.reshape(-1, self._n_items)
+        there_NP = time_NP != _NEVER_S
+        kept = (there_NP.sum(axis=1) >= max(at_least, 1)).nonzero()[0]
+        last_N = np.where(there_NP[kept], time_NP[kept], -_NEVER_S).max(axis=1, initial=-_NEVER_S)
+        return Panels(kept, values_NP[kept], time_NP[kept].min(axis=1, initial=_NEVER_S), last_N)
+
+
+def collect_own(batches: Iterable[LabBatch], n_stays: int, panel: LabPanel) -> Panels:
+    """The earliest number of each item of each stay, whenever it was taken; batches hold codes of stays."""
+    earliest = _Earliest(n_stays, len(panel.items))
+    for batch in batches:
+        earliest.add(*batch)
+    return earliest.panels(panel.at_least)
+
+
+def collect_panels(batches: Iterable[LabBatch], stays: Timeline, panel: LabPanel) -> Panels:
+    """The earliest number of each item in the window of each stay; batches hold codes of patients."""
+    assert panel.window is not None, "results of patients are told apart by a window"
+    earliest = _Earliest(len(stays), len(panel.items))
     index = TimeIndex(stays.patient_N, stays.time_N)
     for patient_R, item_R, time_R, number_R in batches:
         row, place = ranges(*index.between(patient_R, time_R - panel.window.last_s, time_R - panel.window.first_s))
-        entry = index.order_N[place] * n_items + item_R[row]
-        order = np.lexsort((row, time_R[row], entry))
-        entry, row = entry[order], row[order]
-        first = np.flatnonzero(np.diff(entry, prepend=-1))
-        entry, row = entry[first], row[first]
-        earlier = time_R[row] < time_E[entry]
-        entry, row = entry[earlier], row[earlier]
-        time_E[entry], value_E[entry] = time_R[row], number_R[row]
-    values_NP, time_NP = value_E.reshape(-1, n_items), time_E.reshape(-1, n_items)
-    there_NP = time_NP != _NEVER_S
-    kept = (there_NP.sum(axis=1) >= max(panel.at_least, 1)).nonzero()[0]
-    last_N = np.where(there_NP[kept], time_NP[kept], -_NEVER_S).max(axis=1, initial=-_NEVER_S)
-    return Panels(kept, values_NP[kept], time_NP[kept].min(axis=1, initial=_NEVER_S), last_N)
+        earliest.add(index.order_N[place], item_R[row], time_R[row], number_R[row])
+    return earliest.panels(panel.at_least)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Rules that say which recordings, pictures and lab results of a patient belong together.
 
 A rule is declared here and becomes the asset `pairing/<rule>`; `assets.pairing_tables` carries it out. Times are compared in
-whole seconds. Patients are in the part of their fold, the same for all rules and methods.
+whole seconds. Patients are in the part of their fold, the same for all rules and methods; only rules over the records of one
+dataset keep that dataset's own folds and split.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from assets.dataset import get_dataset
+from assets.outputs import Key
+
 HOUR_S = 3600
 DAY_S = 24 * HOUR_S
 
@@ -17,7 +21,7 @@ LAB_RECIPE, REPORT_FORM = "labs", "original"
 """Partitions of `cleaned` and `reports` that rules read."""
 
 PARTS: Mapping[str, tuple[int, ...]] = {"train": (1, 2, 3, 4, 5, 6, 7, 8), "validation": (9,), "test": (10,)}
-"""Folds of the parts."""
+"""Folds of the parts, where patients are put into folds by hash."""
 
 ROLES = ("ecg", "image", "labs", "ecg_text", "image_text")
 """What bits 0, 1, ... of `observed` stand for. The first three are modalities of which a sample has at least two."""
@@ -56,7 +60,7 @@ class Member:
     """Recordings or pictures of a dataset that a rule pairs; those whose files are not there, or without a time, are not used.
 
     Attributes:
-        window: None for the anchor itself.
+        window: None for the anchor itself, and where everything is of one record.
         views: projections of an X-ray that are used; all when empty.
         text: whether its report belongs to the sample.
     """
@@ -73,11 +77,12 @@ class LabPanel:
 
     Attributes:
         items: item ids, in the order of the panel.
+        window: None where the results of a record are its own, whenever they were taken.
     """
 
     dataset: str
     items: tuple[str, ...]
-    window: Window
+    window: Window | None
     at_least: int = 1
 
 
@@ -89,15 +94,17 @@ class PairingRule:
         name: of the asset.
         anchor: "ecg": a sample is an ECG with one of the pictures in its window, all combinations. "encounter": a sample is a hospital
             stay with the earliest ECG, the earliest picture and the panel in their windows from admission; stays are the labs' dataset's.
+            "record": a sample is a record of one dataset with its recording, its picture and the lab results of the stay of the same id.
         complete: whether every member must be there; else any two modalities make a sample.
-        candidates: size of the lists for retrieval (one true, the others of the same part); 0 for none.
+        candidates: largest size of the lists for retrieval (one true, the others of the same part); 0 for none. Where the records
+            of a rule over one dataset come with lists (column `candidates`), those are taken, else they are drawn.
         seed: of those lists.
         version: raised by hand when the rule changes what it yields.
     """
 
     name: str
     title: str
-    anchor: Literal["ecg", "encounter"]
+    anchor: Literal["ecg", "encounter", "record"]
     ecg: Member
     image: Member
     labs: LabPanel | None = None
@@ -109,6 +116,32 @@ class PairingRule:
     def describe(self) -> dict[str, Any]:
         """The rule as JSON."""
         return asdict(self)
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The datasets that the rule reads, each once."""
+        members = (self.ecg.dataset, self.image.dataset, *((self.labs.dataset,) if self.labs else ()))
+        return tuple(dict.fromkeys(members))
+
+    @property
+    def parts(self) -> Mapping[str, tuple[int, ...]]:
+        """Folds of train, validation and test: those of the dataset's split where everything is of one record."""
+        if self.anchor != "record":
+            return PARTS
+        split = get_dataset(self.ecg.dataset).split
+        return {"train": split.train, "validation": split.validation, "test": split.test}
+
+    def texts(self) -> dict[str, tuple[Key, str]]:
+        """Output and file that hold the reports of "ecg" and "image", as far as they belong to the samples.
+
+        One dataset has its recordings' reports in reports.parquet and its pictures' in image_reports.parquet.
+        """
+        own = {"ecg": "reports.parquet", "image": "image_reports.parquet" if self.anchor == "record" else "reports.parquet"}
+        return {
+            role: (Key(("reports", member.dataset), REPORT_FORM), own[role])
+            for role, member in (("ecg", self.ecg), ("image", self.image))
+            if member.text
+        }
 
 
 FRONTAL = ("AP", "PA")
@@ -152,6 +185,25 @@ RULES: Mapping[str, PairingRule] = {
             image=Member("mimic_cxr_jpg", Window(-24 * HOUR_S, 72 * HOUR_S), FRONTAL),
             labs=LabPanel("mimic_iv", SYMILE_LABS, Window(-24 * HOUR_S, 24 * HOUR_S)),
             complete=False,
+        ),
+        PairingRule(
+            "symile_mimic_published",
+            "The stays of Symile-MIMIC as published, with its own parts and lists for retrieval",
+            anchor="record",
+            ecg=Member("symile_mimic"),
+            image=Member("symile_mimic"),
+            labs=LabPanel("symile_mimic", SYMILE_LABS, None),
+            candidates=10,
+        ),
+        PairingRule(
+            "synthetic",
+            "Simulated visits with any two of ECG, X-ray and bloods, with both reports",
+            anchor="record",
+            ecg=Member("synthetic", text=True),
+            image=Member("synthetic", text=True),
+            labs=LabPanel("synthetic", SYMILE_LABS, None),
+            complete=False,
+            candidates=10,
         ),
     )
 }

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from assets.pairing_labs import Panels, collect_panels, read_labs
-from assets.pairing_rules import DAY_S, MODALITIES, PARTS, ROLES, Member, PairingRule, Window
+from assets.pairing_labs import Panels, collect_own, collect_panels, read_labs
+from assets.pairing_rules import DAY_S, MODALITIES, ROLES, Member, PairingRule, Window
 from assets.pairing_times import PairingError, TimeIndex, Timeline, ranges, taken, timeline
 from assets.splits import folds_of
 
@@ -116,6 +116,41 @@ def pair_stays(
     return _samples(rule, known.take(stays.patient_N), columns), panels.take(panel_row[panel_row >= 0])
 
 
+def pair_own(rule: PairingRule, records: pd.DataFrame, labs: Path | None) -> tuple[pd.DataFrame, Panels | None]:
+    """Samples of a rule over one dataset: each record with its own recording, picture and lab results; `SAMPLE_COLUMNS`. No times
+    are compared, so the seconds are null; fold and part are the dataset's own.
+
+    Args:
+        rule: declares the dataset and the panel.
+        records: records.parquet of its stage raw.
+        labs: its labs.parquet, whose stays have the ids of records; None for a rule without a panel.
+
+    Returns:
+        The samples, and the panels that they name, in their order.
+
+    Raises:
+        PairingError: there is no sample.
+    """
+    records = records.sort_values("record_id", ignore_index=True)
+    ids = records["record_id"]
+    panels, panel_row = None, np.full(len(ids), -1)
+    if rule.labs is not None:
+        assert labs is not None, f"rule {rule.name} has a panel and no table for it"
+        panels = collect_own(read_labs(labs, pd.Index(ids), rule.labs.items, by="encounter_id"), len(ids), rule.labs)
+        panel_row[panels.stay_N] = np.arange(len(panels.stay_N))
+    held_3N = np.stack([records["present"].to_numpy(bool), records["image_present"].to_numpy(bool), panel_row >= 0])
+    kept = (held_3N.sum(axis=0) >= (2 + (panels is not None) if rule.complete else 2)).nonzero()[0]
+    ids, held_3N, panel_row, records = taken(ids, kept), held_3N[:, kept], panel_row[kept], records.iloc[kept].reset_index(drop=True)
+    columns = {name: ids.where(held_N) for name, held_N in zip(("ecg_id", "image_id", "panel_id"), held_3N, strict=True)}
+    columns |= {"sample_id": ids, "fold": records["fold"].astype("int64")}
+    if panels is not None:
+        columns["encounter_id"] = ids
+    if "official_split" in records:
+        columns["official_part"] = records["official_split"]
+    samples = _samples(rule, pd.Index(records["patient_id"]), columns)
+    return samples, None if panels is None else panels.take(panel_row[panel_row >= 0])
+
+
 def _inside(index: TimeIndex, anchors: Timeline, window: Window | None) -> tuple[Integers, Integers]:
     """Ranges of the index that lie in the window of each anchor."""
     assert window is not None, "a member that is not the anchor has a window"
@@ -143,13 +178,14 @@ def _samples(rule: PairingRule, patients: pd.Index, columns: Mapping[str, Any]) 
     """The table of samples with patient, fold, part and what is observed, by sample_id."""
     if not len(patients):
         raise PairingError(
-            f"rule {rule.name!r} finds nothing that belongs together in {rule.ecg.dataset}, {rule.image.dataset}"
-            f"{f' and {rule.labs.dataset}' if rule.labs else ''}; are these downloads of the same patients, with their files?"
+            f"rule {rule.name!r} finds nothing that belongs together in {' and '.join(rule.datasets)}; "
+            "are these downloads of the same patients, with their files?"
         )
     table = pd.DataFrame({name: columns.get(name) for name in SAMPLE_COLUMNS}, index=range(len(patients)))
     table["patient_id"] = patients.to_numpy()
-    table["fold"] = np.array(folds_of(table["patient_id"].tolist()), np.int64)
-    table["part"] = table["fold"].map({fold: part for part, folds in PARTS.items() for fold in folds})
+    if "fold" not in columns:
+        table["fold"] = np.array(folds_of(table["patient_id"].tolist()), np.int64)
+    table["part"] = table["fold"].map({fold: part for part, folds in rule.parts.items() for fold in folds})
     for name in ("ecg_id", "image_id", "panel_id", "encounter_id", "official_part"):
         table[name] = table[name].astype("str").where(table[name].notna() & (table[name] != ""))
     for name in ("dt_ecg_s", "dt_image_s", "dt_labs_s", "dt_labs_last_s"):
@@ -175,6 +211,30 @@ def read_with_text(path: Path) -> pd.Index:
         for batch in file.iter_batches(columns=["record_id", "text"]):
             ids += pc.filter(batch["record_id"], pc.not_equal(pc.utf8_trim_whitespace(batch["text"]), "")).to_pylist()
     return pd.Index(ids)
+
+
+def has_all(samples: pd.DataFrame) -> pd.Series:
+    """Which samples have every modality that any sample has. Lists for retrieval are made of these: others have nothing to ask with, or
+    are no answer.
+    """
+    mask = samples["observed"] & ((1 << len(MODALITIES)) - 1)
+    whole: pd.Series = mask == np.bitwise_or.reduce(mask.to_numpy())
+    return whole
+
+
+def published_candidates(samples: pd.DataFrame, records: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """The lists for retrieval that records come with in the column `candidates`, the true one first.
+
+    Returns:
+        A table as of `draw_candidates`, and how many candidates were left out because they are no samples.
+    """
+    lists = records.set_index("record_id")["candidates"]
+    lists = lists[(lists != "") & lists.index.isin(samples["sample_id"])]
+    table = lists.str.split(" ").explode().rename("candidate_sample_id").rename_axis("query_sample_id").reset_index()
+    table["place"] = table.groupby("query_sample_id").cumcount()
+    known = table["candidate_sample_id"].isin(samples["sample_id"])
+    table = table.assign(is_positive=table["place"] == 0)
+    return table[known].reset_index(drop=True), int((~known).sum())
 
 
 def draw_candidates(samples: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:

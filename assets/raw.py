@@ -52,6 +52,8 @@ def make_raw(workspace: Workspace, dataset: Dataset, log: Callable[[str], None])
     def build(folder: Path) -> Built:
         records = dataset.records()
         records["present"] = dataset.present(records["record_id"].tolist())
+        if dataset.has_images and dataset.channels():
+            records["image_present"] = dataset.images_present(records["record_id"].tolist())
         files.to_parquet(folder / "files.parquet", index=False)
         records.to_parquet(folder / "records.parquet", index=False)
         facts = {

@@ -1,4 +1,8 @@
-"""Stage reports: the text that belongs to each record, normalised, in its own language or in English."""
+"""Stage reports: the text that belongs to each record, normalised, in its own language or in English.
+
+reports.parquet          of recordings, or of images where a dataset has nothing else
+image_reports.parquet    of the images of a dataset that has reports of recordings too, by the same record ids
+"""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -52,7 +56,7 @@ def make_reports(workspace: Workspace, dataset: Dataset, form: Literal["original
         import pandas as pd
 
         from assets.plots import bars_figure
-        from assets.text.reports import build_reports
+        from assets.text.reports import build_image_reports, build_reports
 
         records = pd.read_parquet(upstream[str(raw)].path("records.parquet"))
         table = build_reports(dataset, form, records, templates=True)
@@ -64,6 +68,10 @@ def make_reports(workspace: Workspace, dataset: Dataset, form: Literal["original
             "sources": {str(k): int(v) for k, v in table["source"].value_counts().items()},
             "mean_coverage": round(float(table["coverage"].mean()), 6),
         }
+        if dataset.has_image_reports:
+            pictured = build_image_reports(dataset, form, records, templates=True)
+            pictured.to_parquet(folder / "image_reports.parquet", index=False)
+            facts |= {"n_image_reports": len(pictured), "n_empty_image_reports": int((pictured["text"] == "").sum())}
         (folder / "figures").mkdir()
         words = table["text"].str.replace(r"[^\w\s-]", " ", regex=True).str.split().explode().dropna()
         common = {str(k): int(v) for k, v in words.value_counts().head(30).items()}

@@ -5,11 +5,12 @@ Everything is computed again from the sources that the output records, not with 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from assets.outputs import Key, canonical
-from assets.pairing_rules import LAB_RECIPE, MODALITIES, PARTS, REPORT_FORM, ROLES, RULES, Member, PairingRule, Window
+from assets.pairing_rules import LAB_RECIPE, MODALITIES, ROLES, RULES, Member, PairingRule, Window
 from assets.splits import fold_of
 from data_checks.context import CheckContext, TableRules
 from data_checks.findings import CheckError
@@ -48,17 +49,18 @@ def check_samples(c: CheckContext) -> str:
     rules = TableRules("samples.parquet", table, SAMPLE_KINDS, "sample_id", pairing_suite, sources.derive, exact=True)
     frame = c.validate(rules).get("samples.parquet")
     if frame is not None:
-        c.findings.facts["repeated"] = {part: sources.repeated(frame[frame["part"] == part]) for part in PARTS}
+        c.findings.facts["repeated"] = {part: sources.repeated(frame[frame["part"] == part]) for part in rule.parts}
     return f"{table.num_rows} samples of {rule.name} hold together"
 
 
 def check_split(c: CheckContext) -> str:
     """Every patient is in one part, that of their fold; lists for retrieval stay within a part and hold the truth once."""
     rule, table = rule_of(c), read_table(c.output.path("samples.parquet"))
-    part_of = {fold: part for part, folds in PARTS.items() for fold in folds}
+    part_of = {fold: part for part, folds in rule.parts.items() for fold in folds}
+    fold_of_patient = folds_of_patients(c, rule, table["patient_id"].to_pylist())
 
     def derive(frame: pd.DataFrame) -> None:
-        frame["fold_of_patient"] = frame["fold"] == frame["patient_id"].map({p: fold_of(str(p)) for p in frame["patient_id"].unique()})
+        frame["fold_of_patient"] = frame["fold"] == frame["patient_id"].map(fold_of_patient)
         frame["part_of_fold"] = frame["part"] == frame["fold"].map(part_of)
 
     rules = TableRules("samples.parquet", table, SAMPLE_KINDS, "sample_id", pairing_split_suite, derive, exact=True)
@@ -69,11 +71,20 @@ def check_split(c: CheckContext) -> str:
     if torn := n_parts.index[n_parts > 1].tolist():
         c.findings.fail("patients in more than one part", torn)
     if rule.candidates:
-        _check_candidates(c, frame, rule.candidates)
+        _check_candidates(c, rule, frame)
     return f"{len(n_parts)} patients are in one part each"
 
 
-def _check_candidates(c: CheckContext, samples: pd.DataFrame, size: int) -> None:
+def folds_of_patients(c: CheckContext, rule: PairingRule, patients: Iterable[str]) -> dict[str, int]:
+    """The fold of each patient: by hash, or as the dataset's records have it where everything is of one record."""
+    if rule.anchor != "record":
+        return {p: fold_of(p) for p in set(patients)}
+    records = read_table(c.origin(Key(("raw", rule.ecg.dataset))).path("records.parquet"))
+    return dict(zip(records["patient_id"].to_pylist(), records["fold"].to_pylist(), strict=True))
+
+
+def _check_candidates(c: CheckContext, rule: PairingRule, samples: pd.DataFrame) -> None:
+    size = rule.candidates
     table = read_table(c.output.path("candidates.parquet")).to_pandas()
     held = samples.drop_duplicates("sample_id").set_index("sample_id")
     query, candidate = (held.reindex(table[f"{name}_sample_id"]).reset_index(drop=True) for name in ("query", "candidate"))
@@ -91,11 +102,33 @@ def _check_candidates(c: CheckContext, samples: pd.DataFrame, size: int) -> None
     lists = table.groupby("query_sample_id")["is_positive"].agg(["size", "sum"])
     if (wrong := (lists["sum"] != 1) | (lists["size"] > size)).any():
         c.findings.fail(f"lists without exactly one true candidate, or with more than {size}", lists.index[wrong])
-    judged = held.index[held["part"] != "train"]
+    judged = held.index[(held["part"] != "train") & held[["ecg_id", "image_id"]].notna().all(axis=1)]
+    if rule.labs is not None:
+        judged = judged[held.loc[judged, "panel_id"].notna()]
+    if (published := _published_lists(c, rule)) is not None:
+        judged = judged[judged.isin(list(published))]
+        told = table.groupby("query_sample_id")["candidate_sample_id"].agg(list)
+        if strange := [q for q, named in told.items() if named != [i for i in published.get(str(q), []) if i in held.index]]:
+            c.findings.fail("lists for retrieval that are not the published ones", strange)
     if set(judged) != set(table["query_sample_id"]):
         c.findings.fail(
             "samples of validation or test without a list, or others with one", sorted(set(judged) ^ set(table["query_sample_id"]))
         )
+
+
+def _published_lists(c: CheckContext, rule: PairingRule) -> dict[str, list[str]] | None:
+    """The lists for retrieval that the records of a rule over one dataset come with; None where there are none."""
+    if rule.anchor != "record":
+        return None
+    records = read_table(c.origin(Key(("raw", rule.ecg.dataset))).path("records.parquet"))
+    if "candidates" not in records.column_names:
+        return None
+    lists = zip(records["record_id"].to_pylist(), records["candidates"].to_pylist(), strict=True)
+    return {record_id: named.split(" ") for record_id, named in lists if named}
+
+
+Found = Mapping[str, Any]
+"""By role: whether it is there, or what was found of it; a row a sample."""
 
 
 class _Sources:
@@ -113,11 +146,7 @@ class _Sources:
             self._stays = read_table(labs.path("encounters.parquet")).to_pandas().set_index("encounter_id")
             panels = read_table(c.output.path("panels.parquet")).select(["panel_id", "patient_id", "encounter_id"])
             self._panels = panels.to_pandas().set_index("panel_id")
-        self._texts = {
-            role: _hashed_texts(c.origin(Key(("reports", member.dataset), REPORT_FORM)).path("reports.parquet"))
-            for role, member in self._members()
-            if member.text
-        }
+        self._texts = {role: _hashed_texts(c.origin(key).path(name)) for role, (key, name) in rule.texts().items()}
 
     def _members(self) -> tuple[tuple[str, Member], ...]:
         return (("ecg", self._rule.ecg), ("image", self._rule.image))
@@ -134,10 +163,29 @@ class _Sources:
         for role, _ in self._members():
             frame[f"{role}_of_patient"] = ~there[role] | (found[role]["patient_id"] == frame["patient_id"])
         anchored = rule.anchor == "encounter"
-        frame["stay_of_patient"] = (stay["patient_id"] == frame["patient_id"]) if anchored else frame["encounter_id"].isna()
+        stays = anchored or (rule.anchor == "record" and rule.labs is not None)
+        frame["stay_of_patient"] = (stay["patient_id"] == frame["patient_id"]) if stays else frame["encounter_id"].isna()
         own = (panel["patient_id"] == frame["patient_id"]) & (panel["encounter_id"] == frame["encounter_id"])
         frame["panel_of_patient"] = ~there["labs"] | own
-        anchor = _moments(stay["admitted_at"] if anchored else found["ecg"]["acquired_at"])
+        if rule.anchor == "record":
+            self._derive_own(frame, there)
+        else:
+            anchor = _moments(stay["admitted_at"] if anchored else found["ecg"]["acquired_at"])
+            self._derive_times(frame, there, found, anchor)
+        present = {"ecg": "present", "image": "image_present" if rule.anchor == "record" else "present"}
+        usable = [~there[role] | found[role][present[role]].eq(True) for role, _ in self._members()]
+        views = found["image"]["view"].isin(rule.image.views) if rule.image.views else True
+        frame["usable"] = usable[0] & usable[1] & (~there["image"] | views)
+        bits = [there["ecg"], there["image"], there["labs"]]
+        bits += [frame[f"{role}_id"].isin(self._texts[role].index if role in self._texts else []) for role, _ in self._members()]
+        frame["observed_as_referred"] = frame["observed"] == np.stack(bits, axis=1) @ (1 << np.arange(len(ROLES)))
+        frame["n_modalities"] = np.stack(bits[: len(MODALITIES)], axis=1).sum(axis=1)
+        wanted = 2 + (rule.labs is not None) if rule.complete else 2
+        frame["complete_as_ruled"] = frame["n_modalities"] >= wanted
+
+    def _derive_times(self, frame: pd.DataFrame, there: Found, found: Found, anchor: pd.Series) -> None:
+        """Everything lies in its window."""
+        frame["of_one_record"] = True
         same = (frame["dt_labs_s"].notna() == there["labs"]) & (frame["dt_labs_last_s"].notna() == there["labs"])
         for role, member in self._members():
             moment = _moments(found[role]["acquired_at"])
@@ -147,17 +195,19 @@ class _Sources:
             same &= (frame[f"dt_{role}_s"] == elapsed_s) | (frame[f"dt_{role}_s"].isna() & elapsed_s.isna())
             frame[f"{role}_in_window"] = ~there[role] | _within(elapsed_s, member.window)
         frame["same_seconds"] = same
-        window = rule.labs.window if rule.labs else None
+        window = self._rule.labs.window if self._rule.labs else None
         frame["labs_in_window"] = ~there["labs"] | (_within(frame["dt_labs_s"], window) & _within(frame["dt_labs_last_s"], window))
-        usable = [~there[role] | found[role]["present"].eq(True) for role, _ in self._members()]
-        views = found["image"]["view"].isin(rule.image.views) if rule.image.views else True
-        frame["usable"] = usable[0] & usable[1] & (~there["image"] | views)
-        bits = [there["ecg"], there["image"], there["labs"]]
-        bits += [frame[f"{role}_id"].isin(self._texts[role].index if role in self._texts else []) for role, _ in self._members()]
-        frame["observed_as_referred"] = frame["observed"] == np.stack(bits, axis=1) @ (1 << np.arange(len(ROLES)))
-        frame["n_modalities"] = np.stack(bits[: len(MODALITIES)], axis=1).sum(axis=1)
-        wanted = 2 + (rule.labs is not None) if rule.complete else 2
-        frame["complete_as_ruled"] = frame["n_modalities"] >= wanted
+
+    @staticmethod
+    def _derive_own(frame: pd.DataFrame, there: Found) -> None:
+        """Everything is of the record that gives the sample its name; times say nothing."""
+        named = [
+            frame[column].isna() | (frame[column] == frame["sample_id"]) for column in ("ecg_id", "image_id", "panel_id", "encounter_id")
+        ]
+        frame["of_one_record"] = named[0] & named[1] & named[2] & named[3]
+        frame["same_seconds"] = frame[["dt_ecg_s", "dt_image_s", "dt_labs_s", "dt_labs_last_s"]].isna().all(axis=1)
+        for role in there:
+            frame[f"{role}_in_window"] = True
 
     def repeated(self, samples: pd.DataFrame) -> dict[str, int]:
         """Samples whose ECG, picture or text stands in another sample as well."""

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from assets.outputs import Key
-from assets.pairing_rules import LAB_RECIPE, PARTS, LabPanel
-from assets.splits import fold_of
+from assets.pairing_rules import LAB_RECIPE, LabPanel
 from data_checks.context import CheckContext, TableRules
 from data_checks.findings import CheckError
-from data_checks.pairing import rule_of
+from data_checks.pairing import folds_of_patients, rule_of
 from data_checks.suites import panels_suite
 from data_checks.tables import Kind, read_table
 
@@ -37,7 +36,9 @@ def check_panels(c: CheckContext) -> str:
     )
     samples = read_table(c.output.path("samples.parquet")).to_pandas().dropna(subset="panel_id").drop_duplicates("panel_id")
     sample = samples.set_index("panel_id")
-    trained_N = np.array([fold_of(str(p)) in PARTS["train"] for p in table["patient_id"].to_pylist()])
+    patients = table["patient_id"].to_pylist()
+    fold_of_patient = folds_of_patients(c, rule, patients)
+    trained_N = np.array([fold_of_patient.get(p) in rule.parts["train"] for p in patients])
     scale, at_least = _Scale(values_NP[trained_N]), rule.labs.at_least
     close_NP: NDArray[np.bool_] = np.abs(percentile_NP - scale.percentiles(values_NP)) <= TOLERANCE
 
@@ -132,23 +133,29 @@ def _check_first_values(
     rows = np.unique(np.linspace(0, len(panel_ids) - 1, min(COMPARED, len(panel_ids))).astype(int))
     chosen = sample.reindex([panel_ids[row] for row in rows]).dropna(subset="patient_id")
     results = pq.read_table(labs.path("labs.parquet"), filters=[("patient_id", "in", sorted(set(chosen["patient_id"])))]).to_pandas()
-    results = results[results["item_id"].isin(panel.items) & np.isfinite(results["value"]) & (results["charted_at"] != "")]
+    results = results[results["item_id"].isin(panel.items) & np.isfinite(results["value"])]
+    if panel.window is not None:
+        results = results[results["charted_at"] != ""]
     stays = read_table(labs.path("encounters.parquet")).to_pandas().set_index("encounter_id")["admitted_at"]
     place = {item: p for p, item in enumerate(panel.items)}
     row_of = {panel_id: row for row, panel_id in enumerate(panel_ids)}
     wrong = []
     for panel_id, told in chosen.iterrows():
         own = results[results["patient_id"] == told["patient_id"]]
-        elapsed_s = (pd.to_datetime(own["charted_at"]).dt.floor("s") - pd.Timestamp(stays[told["encounter_id"]])).dt.total_seconds()
-        inside = elapsed_s.between(panel.window.first_s, panel.window.last_s)
+        moments = pd.to_datetime(own["charted_at"].where(own["charted_at"] != "")).dt.floor("s")
+        elapsed_s = (moments - pd.Timestamp(stays[told["encounter_id"]])).dt.total_seconds()
+        if panel.window is None:
+            inside = own["encounter_id"] == told["encounter_id"]
+        else:
+            inside = elapsed_s.between(panel.window.first_s, panel.window.last_s)
         first = own[inside].assign(elapsed_s=elapsed_s[inside]).sort_values("elapsed_s", kind="stable").drop_duplicates("item_id")
         expected_P = np.full(len(panel.items), np.nan)
         expected_P[[place[item] for item in first["item_id"]]] = first["value"]
-        span = (first["elapsed_s"].min(), first["elapsed_s"].max())
-        if not np.array_equal(expected_P, values_NP[row_of[str(panel_id)]], equal_nan=True) or span != (
+        same_span = panel.window is None or (first["elapsed_s"].min(), first["elapsed_s"].max()) == (
             told["dt_labs_s"],
             told["dt_labs_last_s"],
-        ):
+        )
+        if not same_span or not np.array_equal(expected_P, values_NP[row_of[str(panel_id)]], equal_nan=True):
             wrong.append(str(panel_id))
     if wrong:
         c.findings.fail("panels that do not hold the earliest results of the window", wrong)

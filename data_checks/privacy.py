@@ -40,7 +40,11 @@ def check_headers(c: CheckContext) -> str:
 
 def check_report_privacy(c: CheckContext) -> str:
     """No report names, dates the birth of, or says how to reach a person."""
-    table = read_table(c.output.path("reports.parquet")).select(["record_id", "text", "original"]).to_pandas()
+    import pandas as pd
+
+    names = ["reports.parquet", *(["image_reports.parquet"] if c.dataset.has_image_reports else [])]
+    tables = [read_table(c.output.path(name)).select(["record_id", "text", "original"]).to_pandas() for name in names]
+    table = pd.concat(tables, ignore_index=True)
     texts = table["original"].fillna("") + "\n" + table["text"].fillna("")
     ids = table["record_id"].tolist()
     _tell(c, {kind: [ids[i] for i in places] for kind, places in identifiers_in_reports(texts).items()}, "reports")

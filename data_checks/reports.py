@@ -28,6 +28,9 @@ def check_reports(c: CheckContext) -> str:
     """There is one report a record, of known language and source; templates made from labels stand in training folds only."""
     table, records = read_table(c.output.path("reports.parquet")), c.records()
     training = c.dataset.split.train
+    tables = {"reports.parquet": table}
+    if c.dataset.has_image_reports:
+        tables["image_reports.parquet"] = read_table(c.output.path("image_reports.parquet"))
 
     def derive(frame: pd.DataFrame) -> None:
         frame["known_record"] = frame["record_id"].isin(records.index)
@@ -36,11 +39,12 @@ def check_reports(c: CheckContext) -> str:
         frame["coverage_if_text"] = frame["coverage"].notna() | (frame["original"].fillna("").str.strip() == "")
         frame["is_empty"] = (frame["text"].fillna("").str.strip() == "").astype(float)
 
-    frame = c.validate(TableRules("reports.parquet", table, REPORTS_COLUMNS, "record_id", reports_suite, derive)).get("reports.parquet")
+    rules = [TableRules(name, held, REPORTS_COLUMNS, "record_id", reports_suite, derive) for name, held in tables.items()]
+    frame = c.validate(*rules).get("reports.parquet")
     if frame is not None:
         missing = sorted(set(records.index) - set(frame["record_id"]))
         if missing:
             c.findings.fail("records without a row in reports.parquet", missing)
         c.findings.facts["n_empty"] = int(frame["is_empty"].sum())
         c.findings.facts["sources"] = {s: int((frame["source"] == s).sum()) for s in REPORT_SOURCES}
-    return f"{table.num_rows} reports are as declared"
+    return f"{' and '.join(str(held.num_rows) for held in tables.values())} reports are as declared"

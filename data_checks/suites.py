@@ -158,8 +158,8 @@ def reports_suite() -> list[Any]:
 
 
 def pairing_suite() -> list[Any]:
-    """samples.parquet. Derived: ecg_of_patient, image_of_patient, stay_of_patient, panel_of_patient, same_seconds, ecg_in_window,
-    image_in_window, labs_in_window, usable, observed_as_referred, n_modalities, complete_as_ruled.
+    """samples.parquet. Derived: ecg_of_patient, image_of_patient, stay_of_patient, panel_of_patient, of_one_record, same_seconds,
+    ecg_in_window, image_in_window, labs_in_window, usable, observed_as_referred, n_modalities, complete_as_ruled.
     """
     return [
         *_some_rows("sample"),
@@ -169,6 +169,7 @@ def pairing_suite() -> list[Any]:
             _true(f"{role}_of_patient", f"the {role}, where there is one, is known and of the sample's patient")
             for role in ("ecg", "image", "stay", "panel")
         ),
+        _true("of_one_record", "everything of a sample is of the record that it is named after, where the rule says so"),
         _true("same_seconds", "the seconds from the anchor are those between the sources' times"),
         *(_true(f"{role}_in_window", f"the {role} lie in the rule's window") for role in ("ecg", "image", "labs")),
         _true("usable", "ECG and picture have their files, and the picture a view that the rule wants"),
@@ -181,7 +182,7 @@ def pairing_suite() -> list[Any]:
 def pairing_split_suite() -> list[Any]:
     """samples.parquet. Derived: fold_of_patient, part_of_fold."""
     return [
-        _true("fold_of_patient", "the fold is the patient's own, by hash"),
+        _true("fold_of_patient", "the fold is the patient's own, by hash or as the one dataset of the rule has it"),
         _true("part_of_fold", "the part is that of the fold"),
     ]
 

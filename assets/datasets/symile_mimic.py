@@ -82,6 +82,7 @@ class SymileMimic(Dataset):
     has_labs: ClassVar[bool] = True
     task_names: ClassVar[tuple[str, ...]] = ("chexpert",)
     split: ClassVar[Split] = Split(train=(1,), validation=(2,), test=(3,))
+    version: ClassVar[str] = "2"
 
     def __init__(self, folder: Path, companions: Mapping[str, Path] | None = None) -> None:
         super().__init__(folder, companions)
@@ -106,7 +107,8 @@ class SymileMimic(Dataset):
 
     def records(self) -> pd.DataFrame:
         """One row a stay of the three parts; acquired_at is the time of the ECG. Own columns: official_split (train, val, test),
-        ecg_study_id, cxr_dicom_id, cxr_study_id, view, cxr_at (ISO 8601).
+        ecg_study_id, cxr_dicom_id, cxr_study_id, view, cxr_at (ISO 8601), candidates (published list for retrieval: ids of stays with
+        blanks between them, the stay itself first; "" for the train part, and where the table of the lists is not there).
 
         Raises:
             DatasetError: a table is missing, lacks a column or a stay, or holds values that cannot be read.
@@ -131,13 +133,17 @@ class SymileMimic(Dataset):
                 "cxr_study_id": stays["cxr_study_id"].str.removesuffix(".0"),
                 "view": stays["cxr_ViewPosition"],
                 "cxr_at": self._times("cxr_StudyDateTime"),
+                "candidates": stays["hadm_id"].map(self._lists()).fillna(""),
             }
         )
 
     def present(self, record_ids: list[str]) -> list[bool]:
         """Which stays' ECGs are there."""
-        there = {part: self._path("ecg", part).is_file() for part in PARTS}
-        return [there[self._places[record_id][0]] for record_id in record_ids]
+        return self._there("ecg", record_ids)
+
+    def images_present(self, record_ids: list[str]) -> list[bool]:
+        """Which stays' X-rays are there."""
+        return self._there("cxr", record_ids)
 
     def read(self, record_id: str, fs_hz: float | None = None) -> Record:
         """Read the ECG of a stay: unit "1", leads in the file's order.
@@ -282,6 +288,19 @@ class SymileMimic(Dataset):
         """Part of each record, and its row in the part's arrays."""
         stays = self._stays
         return dict(zip(stays["hadm_id"], zip(stays["part"], stays["row"].astype(int), strict=True), strict=True))
+
+    def _there(self, array: str, record_ids: list[str]) -> list[bool]:
+        there = {part: self._path(array, part).is_file() for part in PARTS}
+        return [there[self._places[record_id][0]] for record_id in record_ids]
+
+    def _lists(self) -> dict[str, str]:
+        """The published list of each query, the true one first."""
+        tables = [self.retrieval(part) for part in RETRIEVAL if (self.folder / RETRIEVAL[part]).is_file()]
+        lists: dict[str, list[str]] = {}
+        for query, candidate, positive in (row for table in tables for row in table.itertuples(index=False)):
+            held = lists.setdefault(query, [])
+            held.insert(0 if positive else len(held), candidate)
+        return {query: " ".join(held) for query, held in lists.items()}
 
     def _read_retrieval(self, part: str) -> pd.DataFrame:
         path = self.folder / RETRIEVAL[part]

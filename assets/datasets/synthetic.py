@@ -1,8 +1,15 @@
-"""Synthetic: simulated 12-lead ECGs with reports and labels that can be learned, the dataset of `make demo` and of tests.
+"""Synthetic: simulated visits with a 12-lead ECG, a chest X-ray, bloods, reports and labels that can be learned: the dataset of
+`make demo` and of tests.
 
-On disk: `records100/<record_id>.hea/.dat` (WFDB format 16, 100 Hz, 10 s), `records.csv` (one row a record: identifiers,
-fold, age, sex, site, device, date, SCP codes joined by ";", report and its source) and `dataset.json` (seed, version).
-Patients have one or two records, all in one fold. The same seed gives the same bytes.
+    records100/<record_id>.hea, .dat    ECGs: WFDB format 16, 100 Hz, 10 s
+    records.csv      one row a record: identifiers, fold, age, sex, site, device, date, SCP codes joined by ";", report and its source
+    images/<record_id>.png              X-rays: 8-bit grey, 64 x 64; a few records have none
+    xrays.csv        one row an X-ray: findings joined by ";", report and its source
+    labs.csv         one row a lab result: record_id, item_id (MIMIC's), charted_at, value, unit; a few records have none
+    dataset.json     seed, number of records, version of this layout
+
+Patients have one or two records, all in one fold. The same seed gives the same bytes. How ECG, X-ray and bloods are related is said
+in `assets.simulated_visits`. Layout 1 had ECGs alone; `prepare` adds to such a folder what it lacks.
 """
 
 from __future__ import annotations
@@ -10,86 +17,47 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from datetime import date, timedelta
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from assets.access import Access
-from assets.dataset import RECORD_COLUMNS, Dataset, DatasetError, Source, Task
+from assets.chexpert_labels import FINDINGS
+from assets.dataset import LAB_COLUMNS, RECORD_COLUMNS, Dataset, DatasetError, Source, Task
 from assets.record import Record, RecordError
 from assets.scp import STATEMENTS, Statement, class_names, label_table, task_classes
+from assets.simulated_patients import FOLDS, PATIENT_CARDS, RHYTHM_CARDS, deal_records
+from assets.simulated_visits import CHEST, draw_visit
 from assets.splits import patient
-from assets.text.phrases import write_report
+from assets.tables import read_table, read_table_parts, some, write_table
 from models.errors import ConfigurationError
-from models.types import LEADS
+from models.types import LEADS, Modality
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
-    from numpy.random import Generator
+    from numpy.typing import NDArray
 
 DEFAULT_RECORDS = 1200
-FOLDS = 10
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
+_XRAY_COLUMNS = ("record_id", "findings", "report", "report_source")
+_LAB_FILE_COLUMNS = ("record_id", "item_id", "charted_at", "value", "unit")
+_SIDE = 64
+_REMEDY = "materialise raw/synthetic, which adds what a folder of an older version lacks, or generate the dataset again"
 _COLUMNS = ("record_id", "patient_id", "fold", "age", "sex", "site", "device", "acquired_at", "scp_codes", "report", "report_source")
 _FS_HZ = 100.0
 
-# What lasts in a patient: diagnoses and their form. Each card is dealt to the patients of each fold equally often.
-_PATIENT_CARDS = (
-    *(("NORM",),) * 8,
-    ("NORM", "LVOLT"),
-    ("AMI", "ABQRS"),
-    ("AMI", "LVOLT"),
-    ("ASMI", "ABQRS"),
-    ("ASMI", "1AVB", "LPR", "ABQRS"),
-    ("IMI", "QWAVE"),
-    ("IMI", "QWAVE", "ABQRS"),
-    ("IMI", "1AVB", "LPR", "QWAVE"),
-    ("CLBBB",),
-    ("CRBBB", "LVOLT"),
-    ("CRBBB", "LAFB", "1AVB", "LPR"),
-    ("IRBBB", "NDT"),
-    ("LAFB", "1AVB", "LPR"),
-    ("LVH", "VCLVH"),
-    ("LVH", "LAO/LAE", "VCLVH"),
-    ("LVH", "STD_", "VCLVH"),
-    ("RVH", "INVT"),
-    ("LAO/LAE", "NST_"),
-    ("NDT", "LOWT"),
-    ("NDT",),
-    ("NST_", "STD_"),
-    ("NST_", "LOWT", "1AVB", "LPR"),
-    ("ISC_", "INVT"),
-    ("ISC_", "STD_"),
-    ("LNGQT",),
-    ("LNGQT", "LOWT"),
-    ("LNGQT", "INVT"),
-)
-# What changes from record to record, dealt likewise.
-_RHYTHM_CARDS = (
-    *(("SR",),) * 6,
-    ("SR", "PVC"),
-    ("SR", "PAC"),
-    ("SR", "PAC"),
-    *(("SBRAD",),) * 2,
-    *(("STACH",),) * 2,
-    *(("SARRH",),) * 2,
-    *(("AFIB",),) * 3,
-    *(("AFLT",),) * 2,
-    *(("SR", "BIGU", "PVC"),) * 2,
-    *(("PACE",),) * 2,
-)
-_NEEDS_P_WAVE = frozenset({"1AVB", "LPR", "LAO/LAE"})
-_STATEMENTS: dict[str, Statement] = {c: STATEMENTS[c] for c in sorted({c for card in _PATIENT_CARDS + _RHYTHM_CARDS for c in card})}
+_STATEMENTS: dict[str, Statement] = {c: STATEMENTS[c] for c in sorted({c for card in PATIENT_CARDS + RHYTHM_CARDS for c in card})}
 
 
 class Synthetic(Dataset):
-    """Simulated ECGs; see the module's docstring for the layout."""
+    """Simulated visits; see the module's docstring for the layout."""
 
     name: ClassVar[str] = "synthetic"
     source: ClassVar[Source] = Source(
-        title="Synthetic 12-lead ECG",
-        version="1",
+        title="Synthetic 12-lead ECG, chest X-ray and bloods",
+        version="2",
         homepage="assets/datasets/synthetic.py in Einthoven itself",
         licence="CC0-1.0",
         terms="made on this machine from a seed; nothing to download",
@@ -99,19 +67,33 @@ class Synthetic(Dataset):
     leads: ClassVar[tuple[str, ...]] = LEADS
     fs_hz: ClassVar[float] = _FS_HZ
     has_reports: ClassVar[bool] = True
+    has_image_reports: ClassVar[bool] = True
+    has_images: ClassVar[bool] = True
+    has_labs: ClassVar[bool] = True
     simulated: ClassVar[bool] = True
-    task_names: ClassVar[tuple[str, ...]] = ("super", "form", "rhythm")
+    task_names: ClassVar[tuple[str, ...]] = ("super", "form", "rhythm", "chest")
+    version: ClassVar[str] = "2"
 
     def prepare(self) -> None:
-        """Write the dataset at its default size, unless there is a folder already."""
+        """Write the dataset at its default size, unless there is a folder already; one of an older layout gets what it lacks, and
+        nothing in it is touched but dataset.json.
+
+        Raises:
+            DatasetError: there is a folder of an older layout that cannot be read or written.
+        """
         if not self.folder.exists():
             generate(self.folder)
+        elif (self.folder / "records.csv").exists():
+            about = self._about()
+            if about.get("format_version", 1) < FORMAT_VERSION:
+                self._complete(about)
 
     def files(self) -> list[Path]:
-        """The tables and all signal files, relative to the folder, sorted."""
+        """The tables, all signal files and all pictures, relative to the folder, sorted."""
         self._table()
         found = [p for p in (self.folder / "records100").glob("*.*") if p.suffix in (".hea", ".dat")]
-        found += [p for p in (self.folder / "records.csv", self.folder / "dataset.json") if p.exists()]
+        found += (self.folder / "images").glob("*.png")
+        found += [p for name in ("records.csv", "xrays.csv", "labs.csv", "dataset.json") if (p := self.folder / name).exists()]
         return sorted(p.relative_to(self.folder) for p in found)
 
     def records(self) -> pd.DataFrame:
@@ -129,10 +111,59 @@ class Synthetic(Dataset):
             raise RecordError("absent", record_id, "is no record of this dataset")
         return read_record(self.folder / "records100" / f"{record_id}.hea")
 
+    def images_present(self, record_ids: list[str]) -> list[bool]:
+        """Which records have their X-ray."""
+        listed = set(self._xrays()["record_id"])
+        return [r in listed and (self.folder / "images" / f"{r}.png").is_file() for r in record_ids]
+
+    def image(self, record_id: str) -> NDArray[np.uint8]:
+        """Read the X-ray of a record as 8-bit grey, shape (height, width).
+
+        Raises:
+            RecordError: as `assets.images.read_grey`.
+        """
+        from assets.images import read_grey
+
+        if Path(record_id).name != record_id:
+            raise RecordError("absent", record_id, "is no record of this dataset")
+        return read_grey(self.folder / "images" / f"{record_id}.png")
+
+    def labs(self) -> Iterator[pd.DataFrame]:
+        """Lab results in the order of labs.csv.
+
+        Raises:
+            DatasetError: the table is missing, names a record that there is not, or holds a value that is no number.
+        """
+        import pandas as pd
+
+        path = self.folder / "labs.csv"
+        table = self._table()
+        patients = dict(zip(table["record_id"], table["patient_id"], strict=True))
+        for part in read_table_parts(path, _LAB_FILE_COLUMNS, _REMEDY):
+            owner = part["record_id"].map(patients)
+            if (unknown := owner.isna()).any():
+                raise DatasetError(f"{path}: records {some(part['record_id'][unknown].tolist())} are not in records.csv")
+            value = pd.to_numeric(part["value"].where(part["value"] != ""), errors="coerce").astype("float64")
+            if (bad := value.isna() & (part["value"] != "")).any():
+                raise DatasetError(f"{path}: value holds what is no number: {some(part.loc[bad, 'value'].tolist())}; {_REMEDY}")
+            ids = [patient(self.name, published) for published in owner]
+            found = part.rename(columns={"record_id": "encounter_id"}).assign(patient_id=ids, value=value)
+            yield found[list(LAB_COLUMNS)]
+
+    def encounters(self) -> pd.DataFrame:
+        """One visit a record, under the record's id; columns as in `Dataset.encounters`."""
+        records = self.records()
+        begun = records["acquired_at"]
+        found = records[["patient_id"]].assign(encounter_id=records["record_id"], admitted_at=begun, discharged_at="", died_at="")
+        return found.assign(kind="visit")
+
     def task(self, name: str) -> Task:
         """The label space of a task: only the classes that the simulator draws."""
         if name not in self.task_names:
             raise ConfigurationError(f"dataset 'synthetic' has no task {name!r}; choose one of {', '.join(self.task_names)}")
+        if name == "chest":
+            names = {finding: FINDINGS[finding] for finding in CHEST}
+            return Task(name, "findings in the chest X-ray", CHEST, names, vocabulary="chexpert", modality=Modality.IMAGE)
         titles = {"super": "diagnostic superclasses", "form": "form statements", "rhythm": "rhythm statements"}
         return Task(name, titles[name], task_classes(name, _STATEMENTS), class_names(name, _STATEMENTS), vocabulary="scp")
 
@@ -141,9 +172,10 @@ class Synthetic(Dataset):
 
         Raises:
             ConfigurationError: the dataset has no such task.
-            DatasetError: records.csv holds a code that is none of the dataset's; names the rows.
+            DatasetError: records.csv or xrays.csv holds a code that is none of the dataset's; names the rows.
         """
-        self.task(task)
+        if self.task(task).name == "chest":
+            return self._chest_labels()
         table = self._table()
         codes = table["scp_codes"].map(lambda text: [c for c in text.split(";") if c])
         self._refuse(codes.map(lambda found: not set(found) <= set(_STATEMENTS)), f"SCP codes other than {', '.join(_STATEMENTS)}")
@@ -154,10 +186,65 @@ class Synthetic(Dataset):
         table = self._table()
         return table[["record_id", "report", "report_source"]].rename(columns={"report": "text", "report_source": "source"})
 
+    def image_reports(self) -> pd.DataFrame:
+        """The radiologist's report of each X-ray."""
+        return self._xrays()[["record_id", "report", "report_source"]].rename(columns={"report": "text", "report_source": "source"})
+
     @classmethod
     def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:
         """Write 40 records, four a fold."""
         generate(folder, n_records=40, seed=seed)
+
+    def _xrays(self) -> pd.DataFrame:
+        """xrays.csv with every value checked."""
+        path = self.folder / "xrays.csv"
+        table = read_table(path, _XRAY_COLUMNS, _REMEDY)
+        states = table["findings"].str.split(";")
+        for wrong, what in (
+            (~table["record_id"].isin(self._table()["record_id"]), "records that are not in records.csv"),
+            (table["record_id"].duplicated(), "a record more than once"),
+            (~states.map(lambda found: bool(found[0]) and set(found) <= set(CHEST)), f"findings other than {', '.join(CHEST)}"),
+            (~table["report_source"].isin(["human", "machine"]), "a report_source other than human, machine"),
+        ):
+            if wrong.any():
+                raise DatasetError(f"{path} holds {what}: {some(table['record_id'][wrong].tolist())}; correct it or {_REMEDY}")
+        return table
+
+    def _chest_labels(self) -> pd.DataFrame:
+        xrays = self._xrays()
+        found = xrays["findings"].map(lambda text: set(text.split(";")))
+        return xrays[["record_id"]].assign(**{name: found.map(lambda held, n=name: n in held).astype("int8") for name in CHEST})
+
+    def _about(self) -> dict[str, Any]:
+        path = self.folder / "dataset.json"
+        if not path.exists():
+            return {}
+        try:
+            about: dict[str, Any] = json.loads(path.read_text())
+            int(about["format_version"]), int(about["seed"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{path} does not say version and seed ({error!r}); restore it or generate the dataset again") from error
+        return about
+
+    def _complete(self, about: dict[str, Any]) -> None:
+        """Give a folder of layout 1 its X-rays and bloods, each appearing whole under its name."""
+        seed, table = int(about.get("seed", 0)), self._table()
+        partial = self.folder / f".partial-{os.getpid()}"
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            _write_visits(partial, table, seed)
+            for name in ("images", "labs.csv", "xrays.csv"):
+                if not (self.folder / name).exists():
+                    (partial / name).rename(self.folder / name)
+            _write_about(partial, seed, len(table))
+            (partial / "dataset.json").replace(self.folder / "dataset.json")
+        except OSError as error:
+            raise DatasetError(
+                f"{self.folder} is of an older version and cannot be given what it lacks ({error}); make it writable or name another folder"
+            ) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
     def _table(self) -> pd.DataFrame:
         """records.csv with every value checked."""
@@ -220,11 +307,43 @@ def _write(folder: Path, n_records: int, seed: int) -> None:
     from assets.readers.wfdb_write import write_record
     from assets.signals.simulate import simulate
 
-    rows = _deal(np.random.default_rng([seed, 0]), n_records)
+    rows = deal_records(np.random.default_rng([seed, 0]), n_records)
     for i, row in enumerate(rows):
         signal_LT = simulate(row["scp_codes"].split(";"), np.random.default_rng([seed, 1, i]), _FS_HZ)
         write_record(folder / "records100", row["record_id"], signal_LT, LEADS, _FS_HZ)
-    pd.DataFrame(rows, columns=list(_COLUMNS)).to_csv(folder / "records.csv", index=False, lineterminator="\n")
+    table = pd.DataFrame(rows, columns=list(_COLUMNS))
+    table.to_csv(folder / "records.csv", index=False, lineterminator="\n")
+    _write_visits(folder, table, seed)
+    _write_about(folder, seed, n_records)
+
+
+def _write_visits(folder: Path, table: pd.DataFrame, seed: int) -> None:
+    """X-rays and bloods of the records of a table, from generators of their own: ECGs and tables stay what they were without."""
+    import numpy as np
+    import pandas as pd
+
+    from assets.images import write_grey
+    from assets.simulated_images import simulate_chest
+
+    xrays: list[dict[str, str]] = []
+    results: list[dict[str, str]] = []
+    begun = pd.to_datetime(table["acquired_at"], format="ISO8601", errors="coerce")
+    for i, (record_id, codes) in enumerate(zip(table["record_id"], table["scp_codes"], strict=True)):
+        visit = draw_visit(codes.split(";"), np.random.default_rng([seed, 2, i]))
+        if visit.findings is not None:
+            image = simulate_chest(visit.findings, np.random.default_rng([seed, 3, i]), _SIDE, _SIDE)
+            write_grey(folder / "images" / f"{record_id}.png", image)
+            findings = ";".join(visit.findings)
+            xrays.append({"record_id": record_id, "findings": findings, "report": visit.report, "report_source": "human"})
+        for item_id, minutes, value, unit in visit.results:
+            charted = begun[i] + pd.Timedelta(minutes=minutes)
+            at = "" if pd.isna(charted) else charted.isoformat()
+            results.append({"record_id": record_id, "item_id": item_id, "charted_at": at, "value": value, "unit": unit})
+    write_table(folder / "xrays.csv", _XRAY_COLUMNS, xrays)
+    write_table(folder / "labs.csv", _LAB_FILE_COLUMNS, results)
+
+
+def _write_about(folder: Path, seed: int, n_records: int) -> None:
     about = {
         "name": Synthetic.name,
         "format_version": FORMAT_VERSION,
@@ -234,55 +353,3 @@ def _write(folder: Path, n_records: int, seed: int) -> None:
         "fs_hz": _FS_HZ,
     }
     (folder / "dataset.json").write_text(json.dumps(about, indent=1) + "\n")
-
-
-def _deal(rng: Generator, n_records: int) -> list[dict[str, str]]:
-    """Deal patients to folds, lasting findings to patients, passing ones to records, and number the records by date."""
-    rows: list[dict[str, str]] = []
-    for fold in range(1, FOLDS + 1):
-        wanted = n_records // FOLDS + (fold <= n_records % FOLDS)
-        lasting, passing = _deck(_PATIENT_CARDS, wanted, rng), _deck(_RHYTHM_CARDS, wanted, rng)
-        while wanted:
-            card = lasting.pop()
-            person = _person(card, rng) | {"patient_id": f"{fold}-{wanted}", "fold": str(fold)}
-            for _ in range(min(int(rng.integers(1, 3)), wanted)):
-                rows.append(person | _visit(person, _findings(card, passing.pop()), rng))
-                wanted -= 1
-    rows.sort(key=lambda row: (row["acquired_at"], row["patient_id"]))
-    patients = {patient: f"P{i:05d}" for i, patient in enumerate(dict.fromkeys(row["patient_id"] for row in rows), start=1)}
-    return [row | {"record_id": f"{i:05d}", "patient_id": patients[row["patient_id"]]} for i, row in enumerate(rows, start=1)]
-
-
-def _deck(cards: tuple[tuple[str, ...], ...], n: int, rng: Generator) -> list[tuple[str, ...]]:
-    """At least `n` cards: whole packs, each shuffled by itself, so that any run of draws is balanced."""
-    packs = -(-n // len(cards))
-    return [cards[i] for _ in range(packs) for i in rng.permutation(len(cards))]
-
-
-def _findings(lasting: tuple[str, ...], passing: tuple[str, ...]) -> list[str]:
-    """SCP codes of one record: a pacemaker hides the patient's own QRS and T, and what needs a P wave goes with the P wave."""
-    if "PACE" in passing:
-        return ["PACE"]
-    hidden: set[str] = set()
-    if {"AFIB", "AFLT"} & set(passing):
-        hidden |= _NEEDS_P_WAVE
-    if {"AFIB", "AFLT", "BIGU"} & set(passing):
-        hidden.add("NORM")
-    return [c for c in lasting if c not in hidden] + list(passing)
-
-
-def _person(card: tuple[str, ...], rng: Generator) -> dict[str, str]:
-    age = rng.normal(45.0, 15.0) if "NORM" in card else rng.normal(66.0, 11.0)
-    return {"age": str(int(min(max(age, 18), 94))), "sex": str(rng.choice(["female", "male"])), "site": f"site-{rng.integers(1, 4)}"}
-
-
-def _visit(person: dict[str, str], codes: list[str], rng: Generator) -> dict[str, str]:
-    day = date(2010, 1, 4) + timedelta(days=int(rng.integers(0, 3650)))
-    language = "de" if rng.random() < 0.35 else "en"
-    return {
-        "device": f"SIM-{rng.integers(1, 3)}{person['site'][-1]}",
-        "acquired_at": f"{day.isoformat()}T{rng.integers(7, 19):02d}:{rng.integers(0, 60):02d}:00",
-        "scp_codes": ";".join(codes),
-        "report": "" if rng.random() < 0.02 else write_report(codes, language, rng),
-        "report_source": "machine" if rng.random() < 0.4 else "human",
-    }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from assets.dataset import Dataset
+from models.types import Modality
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,17 +14,18 @@ if TYPE_CHECKING:
 _FINER = {"super": ("sub", "diag", "all"), "sub": ("diag", "all"), "diag": ("all",), "form": ("all",), "rhythm": ("all",)}
 
 
-def template_report(class_names: Sequence[str]) -> str:
-    """A report that states the named classes, in English; "" for none."""
+def template_report(class_names: Sequence[str], described: Modality = Modality.ECG) -> str:
+    """A report that states the named classes of an ECG or a chest X-ray, in English; "" for none."""
     if not class_names:
         return ""
     *others, last = class_names
     listed = f"{', '.join(others)} and {last}" if others else last
-    return f"This ECG shows {listed}."
+    return f"This {'chest X-ray' if described is Modality.IMAGE else 'ECG'} shows {listed}."
 
 
-def named_labels(dataset: Dataset, record_ids: Sequence[str]) -> pd.Series:
-    """The plain names of the labels of some records, over all tasks, without saying anything twice.
+def named_labels(dataset: Dataset, record_ids: Sequence[str], described: Modality = Modality.ECG) -> pd.Series:
+    """The plain names of the labels of some records, over all tasks that describe their recordings or images, without saying anything
+    twice.
 
     Where a coarse task and a finer one name the same statements (superclass and subclass), the finer one speaks.
 
@@ -34,7 +36,9 @@ def named_labels(dataset: Dataset, record_ids: Sequence[str]) -> pd.Series:
 
     wanted = set(record_ids)
     names: dict[str, list[str]] = {}
-    spoken = [t for t in dataset.task_names if not set(_FINER.get(t, ())) & set(dataset.task_names)]
+    spoken = [
+        t for t in dataset.task_names if dataset.task(t).modality is described and not set(_FINER.get(t, ())) & set(dataset.task_names)
+    ]
     for task in sorted(spoken, key=lambda t: t != "rhythm"):
         table = dataset.labels(task)
         table = table[table["record_id"].isin(wanted)].set_index("record_id")

@@ -18,9 +18,11 @@ from assets import verdicts
 from assets.access import Access
 from assets.cleaned import make_cleaned
 from assets.dataset import get_dataset
+from assets.datasets.symile_mimic import SymileMimic
+from assets.datasets.synthetic import Synthetic
 from assets.materialize import WorkspaceResource
 from assets.mimic import cohort
-from assets.outputs import Output, Workspace
+from assets.outputs import Key, Output, Workspace
 from assets.pairing import make_pairing, pairing_asset, pairing_assets, source_keys
 from assets.pairing_rules import HOUR_S, RULES, SYMILE_LABS, PairingRule
 from assets.raw import make_raw
@@ -28,7 +30,7 @@ from assets.reports import make_reports
 from assets.verdicts import BLOCKING, UnsafeUpstreamError, Verdict
 from data_checks.checks import run_checks
 
-DATASETS = ("mimic_iv", "mimic_iv_ecg", "mimic_cxr_jpg")
+DATASETS = ("mimic_iv", "mimic_iv_ecg", "mimic_cxr_jpg", "symile_mimic", "synthetic")
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +124,57 @@ def test_missing_members_are_null(paired: dict[str, Output]) -> None:
     assert (paired["admission_any"].folder / "figures" / "modalities.png").is_file()
 
 
+def test_published_samples_keep_parts_and_lists_of_the_dataset(home: Path, paired: dict[str, Output]) -> None:
+    output, dataset = paired["symile_mimic_published"], SymileMimic(home / "source" / "symile_mimic")
+    found, records = samples(output).set_index("sample_id"), dataset.records().set_index("record_id")
+    assert set(found.index) == set(records.index) and output.access is Access.CREDENTIALED
+    assert found["fold"].to_dict() == records["fold"].to_dict()
+    assert found["part"].equals(found["official_part"].replace({"val": "validation"}).rename("part"))
+    assert (found[["ecg_id", "image_id", "panel_id", "encounter_id"]].to_numpy() == found.index.to_numpy()[:, None]).all()
+    candidates = pd.read_parquet(output.path("candidates.parquet"))
+    for part in ("val", "test"):
+        told = dataset.retrieval(part)
+        own = candidates[candidates["query_sample_id"].isin(told["query_id"])]
+        assert set(zip(own["query_sample_id"], own["candidate_sample_id"], own["is_positive"], strict=True)) == {
+            (q, c, bool(p)) for q, c, p in told.itertuples(index=False)
+        }
+    assert (candidates["is_positive"] == (candidates["place"] == 0)).all() and output.facts["n_candidates_that_are_no_samples"] == 0
+    published = pd.read_csv(dataset.folder / "train.csv", dtype={"hadm_id": str}).set_index("hadm_id")
+    table = pq.read_table(output.path("panels.parquet")).to_pandas().set_index("panel_id")
+    own = published.loc[found.index[found["part"] == "train"], [f"{item}_percentile" for item in SYMILE_LABS]].to_numpy()
+    held = np.stack(table.loc[found.index[found["part"] == "train"], "percentiles"])
+    np.testing.assert_allclose(held[~np.isnan(own)], own[~np.isnan(own)], atol=1e-6)  # the published percentiles are ours
+
+
+def test_simulated_visits_become_samples(home: Path, paired: dict[str, Output]) -> None:
+    output, dataset = paired["synthetic"], Synthetic(home / "source" / "synthetic")
+    found, records = samples(output).set_index("sample_id"), dataset.records().set_index("record_id")
+    assert output.access is Access.OPEN and found["fold"].to_dict() == records["fold"].loc[found.index].to_dict()
+    xrays, bloods = set(dataset.labels("chest")["record_id"]), set(pd.concat(dataset.labs())["encounter_id"])
+    assert {i for i in records.index if i in xrays or i in bloods} == set(found.index)
+    assert {i for i in found.index if found["image_id"].notna()[i]} == xrays and set(found["panel_id"].dropna()) == bloods
+    texts = [set(t.loc[t["text"].str.strip() != "", "record_id"]) for t in (dataset.reports(), dataset.image_reports())]
+    templates = _reported(home)
+    for bit, own in ((3, texts[0] | templates["reports"]), (4, texts[1] | templates["image_reports"])):
+        assert {i for i in found.index if found["observed"][i] >> bit & 1} == own & set(found.index)
+    table = pq.read_table(output.path("panels.parquet"))
+    first = pd.concat(dataset.labs()).sort_values("charted_at", kind="stable").dropna(subset="value")
+    wanted = first[first["item_id"] == "50971"].drop_duplicates("encounter_id").set_index("encounter_id")["value"]
+    held = dict(zip(table["panel_id"].to_pylist(), np.stack(table["values"].to_numpy())[:, SYMILE_LABS.index("50971")], strict=True))
+    assert {i: v for i, v in held.items() if not np.isnan(v)} == wanted.to_dict()
+    whole = found.index[found["observed"] % 8 == 7]
+    candidates = pd.read_parquet(output.path("candidates.parquet"))
+    assert set(candidates["query_sample_id"]) == {i for i in whole if found["part"][i] != "train"}
+    assert set(candidates["candidate_sample_id"]) <= set(whole)
+
+
+def _reported(home: Path) -> dict[str, set[str]]:
+    """Records that have got a sentence made from labels."""
+    output = Workspace(home).require(Key(("reports", "synthetic"), "original"))
+    tables = {name: pd.read_parquet(output.path(f"{name}.parquet")) for name in ("reports", "image_reports")}
+    return {name: set(table.loc[table["source"] == "template", "record_id"]) for name, table in tables.items()}
+
+
 def test_the_same_question_is_answered_once(home: Path, paired: dict[str, Output]) -> None:
     again = make_pairing(Workspace(home), RULES["symile_mimic"])
     assert again.reused and again.data_version == paired["symile_mimic"].data_version
@@ -130,6 +183,7 @@ def test_the_same_question_is_answered_once(home: Path, paired: dict[str, Output
 def test_it_is_an_asset_that_follows_its_sources(home: Path, paired: dict[str, Output]) -> None:
     assets = {a.key.path[-1]: a for a in pairing_assets()}
     assert set(assets) == set(RULES)
+    assert {"/".join(k.path) for k in assets["synthetic"].dependency_keys} == {"raw/synthetic", "cleaned/synthetic", "reports/synthetic"}
     parents = {"/".join(k.path) for k in assets["symile_mimic"].dependency_keys}
     assert parents == {"raw/mimic_iv_ecg", "raw/mimic_cxr_jpg", "cleaned/mimic_iv"}
     result = _materialize(RULES["symile_mimic"])

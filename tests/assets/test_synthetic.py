@@ -47,9 +47,9 @@ def test_it_is_registered() -> None:
 
 def test_layout(small: Synthetic) -> None:
     files = [str(p) for p in small.files()]
-    assert len(files) == 2 * 40 + 2
+    assert len(files) == 2 * 40 + len(list((small.folder / "images").iterdir())) + 4
     assert files == sorted(files)
-    assert {"records.csv", "dataset.json", "records100/00001.hea", "records100/00001.dat"} <= set(files)
+    assert {"records.csv", "xrays.csv", "labs.csv", "dataset.json", "records100/00001.hea", "records100/00001.dat"} <= set(files)
     assert all((small.folder / f).is_file() for f in files)
 
 

@@ -15,12 +15,16 @@ import pytest
 
 from assets import verdicts
 from assets.access import Access
+from assets.cleaned import make_cleaned
+from assets.dataset import get_dataset
 from assets.lab_tables import lab_schema
 from assets.mimic import Cohort, cohort
 from assets.outputs import Built, Key, Output, Workspace
 from assets.pairing import make_pairing
 from assets.pairing_labs import LabScale
 from assets.pairing_rules import RULES, SYMILE_LABS
+from assets.raw import make_raw
+from assets.reports import make_reports
 from assets.splits import fold_of, patient
 from assets.verdicts import BLOCKING, Verdict
 from data_checks.checks import run_check
@@ -42,7 +46,22 @@ class Pairings:
             output = self.workspace.publish(key, lambda folder, t=tables: _write(folder, t), code_version="1", access=Access.OPEN)
             for check in BLOCKING[key.stage]:
                 verdicts.save(self.workspace, output, Verdict(check, True, ""))
+        for name in ("symile_mimic", "synthetic"):
+            self._publish(name, root / "source" / name)
         self.outputs = {name: make_pairing(self.workspace, rule) for name, rule in RULES.items()}
+
+    def _publish(self, name: str, folder: Path) -> None:
+        """The sources of a rule over the records of one dataset, from its imitation."""
+        get_dataset(name).make_fixture(folder)
+        dataset = get_dataset(name)(folder)
+        outputs = [make_raw(self.workspace, dataset, print)]
+        for check in BLOCKING["raw"]:
+            verdicts.save(self.workspace, outputs[0], Verdict(check, True, ""))
+        outputs += [make_cleaned(self.workspace, dataset, "labs", print)]
+        outputs += [make_reports(self.workspace, dataset, "original")] if dataset.has_reports else []
+        for output in outputs:
+            for check in BLOCKING[output.key.stage]:
+                verdicts.save(self.workspace, output, Verdict(check, True, ""))
 
     def table(self, rule: str, name: str = "samples") -> pd.DataFrame:
         return pq.read_table(self.outputs[rule].path(f"{name}.parquet")).to_pandas()
@@ -226,6 +245,41 @@ def test_a_sample_stands_once_and_columns_are_as_declared(pairings: Pairings) ->
     assert any("no sample id appears twice" in p and frame["sample_id"][0] in p for p in verdict.details["problems"])
     verdict = pairings.judge(pairings.spoil("more", tables={"samples": frame.drop(columns="dt_image_s").assign(extra=1)}), "samples")
     assert "dt_image_s (declared number, found absent)" in verdict.message and "extra (declared nothing" in verdict.message
+
+
+def test_a_sample_of_one_record_holds_nothing_of_another(pairings: Pairings) -> None:
+    frame = pairings.table("synthetic")
+    ids = frame["sample_id"].tolist()
+    whole = np.flatnonzero(frame["observed"] % 8 == 7)
+    again = frame["patient_id"].duplicated(keep=False).to_numpy()
+    row, other = next((a, b) for a in whole for b in whole if a < b and again[a] and frame["patient_id"][a] == frame["patient_id"][b])
+    absent = int(np.flatnonzero(frame["image_id"].isna())[0])
+    edit = put(
+        image_id={row: frame["image_id"][other], absent: ids[absent]},
+        dt_ecg_s={other: 0.0},
+        observed={other: frame["observed"][other] ^ 16},
+    )
+    verdict = pairings.judge(pairings.spoil("synthetic", tables={"samples": edit(frame)}), "samples")
+    assert_found(
+        verdict,
+        ("everything of a sample is of the record that it is named after", ids[row]),
+        ("ECG and picture have their files", ids[absent]),
+        ("the seconds from the anchor are those between the sources' times", ids[other]),
+        ("which reports have text", ids[other]),
+    )
+
+
+def test_published_parts_and_lists_are_held_to_the_records(pairings: Pairings) -> None:
+    frame, table = pairings.table("symile_mimic_published"), pairings.table("symile_mimic_published", "candidates")
+    moved = int(np.flatnonzero(frame["part"] == "train")[0])
+    swapped = table.copy()
+    swapped.loc[[1, 2], "candidate_sample_id"] = swapped.loc[[2, 1], "candidate_sample_id"].to_numpy()
+    tables = {"samples": put(fold={moved: 2}, part={moved: "validation"})(frame), "candidates": swapped}
+    assert_found(
+        pairings.judge(pairings.spoil("symile_mimic_published", tables=tables), "split"),
+        ("the fold is the patient's own", frame["sample_id"][moved]),
+        ("lists for retrieval that are not the published ones", table["query_sample_id"][1]),
+    )
 
 
 @pytest.mark.parametrize("check", CHECKS)
