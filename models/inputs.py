@@ -10,7 +10,7 @@ from models.config import TrainingConfig
 from models.data import BatchOrder, TrainingData, records_with_reports, texts_of_folds
 from models.errors import ConfigurationError
 from models.image_store import ImageStore, open_image_store
-from models.jobs import PretrainJob
+from models.jobs import DataJob
 from models.registry import get_spec
 from models.samples import Sources, read_panels, read_samples, texts_by_id
 from models.store import Store, open_store
@@ -46,7 +46,7 @@ class Inputs:
         return records_with_reports(self.store, folds, self.reports, self.config.min_words)
 
 
-def open_inputs(job: PretrainJob, config: TrainingConfig) -> Inputs:
+def open_inputs(job: DataJob, config: TrainingConfig) -> Inputs:
     """Open what a job names.
 
     Raises:
@@ -101,7 +101,7 @@ def open_signals(folder: Path, config: TrainingConfig) -> Store:
     return store.select(config.channels)
 
 
-def _open_images(job: PretrainJob, config: TrainingConfig) -> ImageStore:
+def _open_images(job: DataJob, config: TrainingConfig) -> ImageStore:
     if job.images is None:
         raise ConfigurationError(f"method {job.method!r} reads images, but the job names no image store")
     images = open_image_store(job.images)

@@ -7,7 +7,7 @@ import types
 import typing
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from models.errors import ConfigurationError
 
@@ -34,18 +34,33 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainJob(Job):
-    """Train an encoder, or the stage before it.
+class DataJob(Job):
+    """A job that reads records with all their modalities.
 
     Attributes:
-        config: fields of the method's configuration.
-        stage: name of the stage before the encoder's (`models.spec.Stage`) that is trained, or "encoder".
-        first_stage: bundle of the stage before, for methods that have one.
+        stage: name of the stage before the encoder's (`models.spec.Stage`), or "encoder".
         store: signals; None for a stage that reads none.
         reports: the reports table, for methods that read text.
         pairing: folder of a pairing (samples.parquet, panels.parquet ...), for methods that learn from tied modalities.
         images: image store of the pairing's pictures.
         image_reports: the reports table of these pictures.
+    """
+
+    stage: str = "encoder"
+    store: Path | None = None
+    reports: Path | None = None
+    pairing: Path | None = None
+    images: Path | None = None
+    image_reports: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainJob(DataJob):
+    """Train an encoder, or the stage before it.
+
+    Attributes:
+        config: fields of the method's configuration.
+        first_stage: bundle of the stage before, for methods that have one.
         text_weights: folder of local text weights, where the configuration names some.
         devices: processes on this machine, one a device.
         nodes: machines.
@@ -55,13 +70,7 @@ class PretrainJob(Job):
     """
 
     config: dict[str, Any]
-    stage: str = "encoder"
     first_stage: Path | None = None
-    store: Path | None = None
-    reports: Path | None = None
-    pairing: Path | None = None
-    images: Path | None = None
-    image_reports: Path | None = None
     text_weights: str | None = None
     devices: int = 1
     nodes: int = 1
@@ -75,9 +84,13 @@ class HeadJob(Job):
     """Train heads of one task on an encoder and on its random-initialised twin.
 
     Attributes:
+        store: what the labels describe: recordings, or images.
+        modality: "ecg", or "image" where it is a store of images.
         labels: the task's label table.
         fractions: shares of the training labels.
         embeddings: folder that caches the features of frozen encoders.
+        pairing: for heads over image and ECG: folder of the pairing that ties them.
+        signals: for these: store of the ECGs.
     """
 
     store: Path
@@ -88,6 +101,9 @@ class HeadJob(Job):
     protocols: list[str]
     fractions: list[float]
     embeddings: Path
+    modality: str = "ecg"
+    pairing: Path | None = None
+    signals: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +111,10 @@ class ZeroShotJob(Job):
     """Classify from prompts, with an encoder and with its random-initialised twin.
 
     Attributes:
+        store: signals, or images.
         labels: label table of each task.
         prompts: file of each prompt set.
+        modality: "ecg", or "image" where the store and the labels are about images.
     """
 
     store: Path
@@ -104,9 +122,94 @@ class ZeroShotJob(Job):
     random_init: Path
     labels: dict[str, Path]
     prompts: dict[str, Path]
+    modality: str = "ecg"
 
 
-_KINDS: dict[str, type[Job]] = {"pretrain": PretrainJob, "head": HeadJob, "zero_shot": ZeroShotJob}
+@dataclass(frozen=True, kw_only=True)
+class RetrievalJob(DataJob):
+    """Find the items of one modality by those of others, with an encoder and with its random-initialised twin.
+
+    Attributes:
+        directions: "text->ecg", "ecg+labs->image", ...
+    """
+
+    bundle: Path
+    random_init: Path
+    directions: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentificationJob(Job):
+    """Find the other recording of the same patient, with an encoder and with its random-initialised twin."""
+
+    store: Path
+    bundle: Path
+    random_init: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationJob(DataJob):
+    """Write reports for test records, with an encoder and with its random-initialised twin.
+
+    Attributes:
+        limit: how many records at most.
+    """
+
+    bundle: Path
+    random_init: Path
+    limit: int = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainJob(DataJob):
+    """Say which parts of image and ECG made a fused head decide as it did.
+
+    Attributes:
+        head: the stored fused head of the encoder.
+        task: what the head decides.
+        labels: the task's label table.
+        limit: how many test samples at most.
+    """
+
+    bundle: Path
+    head: Path
+    task: str
+    labels: Path
+    limit: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferJob(Job):
+    """Train probes on one dataset's tasks and score other datasets' with them, for an encoder and its random-initialised twin.
+
+    Attributes:
+        stores: store of each dataset.
+        labels: label table of each task, by "dataset/task".
+        folds: of each dataset, by part: "train", "validation", "test".
+        directions: by name; each has a source and a target ("dataset/task") and says in `covers` which classes of the source
+            stand for which class of the target.
+        embeddings: folder that caches the features of frozen encoders.
+    """
+
+    bundle: Path
+    random_init: Path
+    stores: dict[str, Path]
+    labels: dict[str, Path]
+    folds: dict[str, dict[str, list[int]]]
+    directions: dict[str, dict[str, Any]]
+    embeddings: Path
+
+
+_KINDS: dict[str, type[Job]] = {
+    "pretrain": PretrainJob,
+    "head": HeadJob,
+    "zero_shot": ZeroShotJob,
+    "retrieval": RetrievalJob,
+    "identification": IdentificationJob,
+    "generation": GenerationJob,
+    "explain": ExplainJob,
+    "transfer": TransferJob,
+}
 
 
 def read_job(path: Path) -> Job:
@@ -131,11 +234,9 @@ def read_job(path: Path) -> Job:
         raise ConfigurationError(f"{path}: an entry has the wrong type ({error})") from error
 
 
-def kind_of(job: Job) -> Literal["pretrain", "head", "zero_shot"]:
+def kind_of(job: Job) -> str:
     """The name of a job's kind."""
-    names: dict[type[Job], Any] = {kind: name for name, kind in _KINDS.items()}
-    found: Literal["pretrain", "head", "zero_shot"] = names[type(job)]
-    return found
+    return next(name for name, kind in _KINDS.items() if kind is type(job))
 
 
 def _typed(hint: Any, value: Any) -> Any:

@@ -18,7 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ConfigurationError, EinthovenError
-from models.jobs import HeadJob, Job, PretrainJob, ZeroShotJob, kind_of, read_job
+from models.jobs import (
+    ExplainJob,
+    GenerationJob,
+    HeadJob,
+    IdentificationJob,
+    Job,
+    PretrainJob,
+    RetrievalJob,
+    TransferJob,
+    ZeroShotJob,
+    kind_of,
+    read_job,
+)
 from models.progress import Progress
 
 INTERRUPTED = 143
@@ -122,6 +134,26 @@ def _dispatch(job: Job, progress: Progress) -> dict[str, Any] | None:
         from models.zero_shot import classify
 
         return classify(job, progress)
+    if isinstance(job, RetrievalJob):
+        from models.retrieval_job import retrieve
+
+        return retrieve(job, progress)
+    if isinstance(job, IdentificationJob):
+        from models.identification import identify
+
+        return identify(job, progress)
+    if isinstance(job, GenerationJob):
+        from models.generation_job import write_reports
+
+        return write_reports(job, progress)
+    if isinstance(job, ExplainJob):
+        from models.explain_job import explain_samples
+
+        return explain_samples(job, progress)
+    if isinstance(job, TransferJob):
+        from models.transfer_job import transfer
+
+        return transfer(job, progress)
     raise ConfigurationError(f"no code runs a {type(job).__name__}")
 
 
