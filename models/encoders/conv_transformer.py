@@ -48,11 +48,11 @@ class ConvTransformer(nn.Module):
     @staticmethod
     def n_tokens(n_samples: int) -> int:
         """Length of the output sequence: floor(T / 16)."""
-        return n_samples // 2**_STAGES
+        return n_samples >> _STAGES
 
     def forward(self, signal_BLT: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (B, L, T); returns the sequence (B, N, F) and its mean over time (B, F)."""
-        maps_BCN = _ScaleGradient.apply(self.convolutions(signal_BLT), self.gradient_scale)
+        maps_BCN = scale_gradient(self.convolutions(signal_BLT), self.gradient_scale)
         x_BNF = self.dropout(self.project(self.norm_convolutions(maps_BCN.transpose(1, 2))))
         x_BNF = self.dropout(self.norm(x_BNF + self.positions(x_BNF)))
         for layer in self.layers:
@@ -90,6 +90,12 @@ class _Layer(nn.Module):
         x_BNF = self.norm_attention(x_BNF + self.dropout(self.attention(x_BNF)))
         out: Tensor = self.norm_mlp(x_BNF + self.dropout(self.mlp(x_BNF)))
         return out
+
+
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """The same values; on the way back the gradient is multiplied by `factor`."""
+    out: Tensor = _ScaleGradient.apply(x, factor)  # type: ignore[no-untyped-call]
+    return out
 
 
 class _ScaleGradient(torch.autograd.Function):

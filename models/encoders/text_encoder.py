@@ -157,9 +157,9 @@ def causal_mask(mask_BN: Tensor) -> Tensor:
     return torch.ones(N, N, dtype=torch.bool, device=mask_BN.device).tril() & mask_BN[:, None]
 
 
-def padded(numbers: list[list[int]], device: torch.device) -> Tokens:
+def padded(numbers: list[list[int]], device: torch.device, pad: int = 0) -> Tokens:
     """Lists of token numbers as a batch, padded to the longest."""
     length = max(map(len, numbers))
-    number_BN = torch.tensor([n + [0] * (length - len(n)) for n in numbers], dtype=torch.int64, device=device)
+    number_BN = torch.tensor([n + [pad] * (length - len(n)) for n in numbers], dtype=torch.int64, device=device)
     lengths_B1 = torch.tensor([[len(n)] for n in numbers], device=device)
     return Tokens(number_BN, torch.arange(length, device=device) < lengths_B1)

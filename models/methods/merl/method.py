@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.encoders.backbone import create_backbone
+from models.encoders.report_text import clean_report
 from models.encoders.resnet1d import ResNet1d
 from models.encoders.text import LocalBert, OfflineBert, TextEncoder
 from models.errors import ConfigurationError, TrainingError
@@ -134,13 +135,6 @@ class _ProjectionHead(nn.Module):
 
     def forward(self, tokens_BNF: Tensor, pooled_BF: Tensor) -> tuple[Tensor, Tensor]:
         return pooled_BF, self.project(pooled_BF)
-
-
-def clean_report(text: str) -> str:
-    """A report as MERL reads it: EKG becomes ECG, decoration at both ends goes, lower case, one line, a full stop behind."""
-    text = text.replace("EKG", "ECG").replace("ekg", "ecg").strip(" *").strip("=-").lower()
-    text = text.translate(str.maketrans("\n\r\t", "   ")).strip()
-    return text if text.endswith(".") else text + "."
 
 
 def _text_encoder(config: MerlConfig) -> TextEncoder:

@@ -1,0 +1,1 @@
+"""MELP: multi-scale ECG-report pretraining."""
