@@ -3,7 +3,8 @@
     weights.safetensors   the weights
     config.json           method, version, full configuration, input (leads, rate, unit), data versions, code version
     card.md               the same for people
-    SHA256SUMS            of the three files above, readable by sha256sum -c
+    labs.json             how lab values become percentiles, for encoders that read lab panels (`models.lab_scale`)
+    SHA256SUMS            of the files above, readable by sha256sum -c
 
 Nothing is ever unpickled, and `load_encoder(folder)` needs nothing but the folder.
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from models.errors import CheckpointError, EinthovenError
+from models.lab_scale import LABS, LabScale
 from models.method import Method
 from models.registry import create_method, get_spec
 from models.throughput import count_parameters
@@ -57,7 +59,7 @@ class Provenance:
     stage: str = "encoder"
 
 
-def write_bundle(folder: Path, method: Method, provenance: Provenance) -> None:
+def write_bundle(folder: Path, method: Method, provenance: Provenance, labs: LabScale | None = None) -> None:
     """Write a bundle, whole or not at all; an existing one is replaced. Equal inputs give equal bytes."""
     from safetensors.torch import save
 
@@ -72,7 +74,7 @@ def write_bundle(folder: Path, method: Method, provenance: Provenance) -> None:
             "leads": list(method.config.channels),
             "fs_hz": provenance.fs_hz,
             "n_samples": method.config.n_samples,
-            "unit": "uV",
+            "unit": " or ".join(spec.units),
             "scaling": "inside the encoder",
         },
         "provenance": dataclasses.asdict(provenance),
@@ -83,6 +85,8 @@ def write_bundle(folder: Path, method: Method, provenance: Provenance) -> None:
         CONFIG: json.dumps(config, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False).encode(),
         CARD: _card(method, provenance).encode(),
     }
+    if labs is not None:
+        files[LABS] = labs.as_json()
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -138,9 +142,9 @@ def verify_bundle(folder: Path) -> None:
         sums = {name: value for value, name in (line.split("  ", 1) for line in lines)}
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder / SUMS} cannot be read ({error}); {folder} is not an encoder bundle, or not a whole one") from error
-    for name in (WEIGHTS, CONFIG, CARD):
+    for name in sorted({WEIGHTS, CONFIG, CARD, *sums}):
         path = folder / name
-        if name not in sums or not path.is_file():
+        if name not in sums or Path(name).name != name or not path.is_file():
             raise CheckpointError(f"{path} is missing or not listed in {SUMS}; fetch or train the encoder again")
         with path.open("rb") as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() != sums[name]:
@@ -188,6 +192,12 @@ def _card(method: Method, provenance: Provenance) -> str:
         if provenance.arm == "pretrained"
         else "not trained: the random-initialised twin"
     )
+    channels = method.config.channels
+    signals = (
+        f"{len(channels)} channels ({' '.join(channels)}), {method.config.n_samples} samples at {provenance.fs_hz:g} Hz, in the unit of the store ({' or '.join(spec.units)}); the encoder scales them itself"
+        if provenance.fs_hz
+        else "text; no signal"
+    )
     lines = [
         f"# {spec.title}, preset {provenance.preset}",
         "",
@@ -196,7 +206,7 @@ def _card(method: Method, provenance: Provenance) -> str:
         f"Paper: {spec.paper.title}, {spec.paper.venue}, {spec.paper.url}",
         "",
         f"- Encoder: {parameters:,} parameters, {what}, seed {provenance.seed}.",
-        f"- Input: {len(method.config.channels)} channels ({' '.join(method.config.channels)}), {method.config.n_samples} samples at {provenance.fs_hz:g} Hz, microvolts; the encoder scales them itself.",
+        f"- Input: {signals}.",
         f"- Data: {provenance.dataset or 'not stated'}, access class {provenance.access or 'not stated'}. Whoever may not see the data may not have the encoder.",
         f"- Code version: {provenance.code_version or 'not stated'}.",
         "- For research. Not a medical device.",

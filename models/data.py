@@ -20,10 +20,12 @@ import torch
 from numpy.typing import NDArray
 
 from models.errors import ConfigurationError, TrainingError
+from models.image_store import ImageStore
 from models.store import Store
 from models.types import Batch
 
 IntArray = NDArray[np.int64]
+AnyStore = Store | ImageStore
 
 
 class TrainingData(Protocol):
@@ -141,11 +143,19 @@ class Records:
         return numbered([patients[row] for row in self.rows_N.tolist()])
 
 
+def batch_of(store: AnyStore, rows_N: IntArray, device: torch.device | str = "cpu") -> Batch:
+    """Rows of a store as a batch: recordings of a signal store, or images of an image store and no signal."""
+    rows = torch.from_numpy(rows_N)
+    if isinstance(store, ImageStore):
+        return Batch(torch.zeros(len(rows), 0, 0, device=device), rows, image_BHW=torch.from_numpy(store.images(rows_N)).to(device))
+    return Batch(torch.from_numpy(store.signals(rows_N)).to(device), rows)
+
+
 @dataclass(frozen=True)
 class Labelled:
     """Records with labels of one task, in store order; `labels_NC` has one column a class, classes sorted by name."""
 
-    store: Store
+    store: AnyStore
     rows_N: IntArray
     classes: tuple[str, ...]
     labels_NC: NDArray[np.int8]
@@ -202,7 +212,7 @@ def read_texts(path: Path) -> dict[str, str]:
     return dict(zip(table["record_id"].to_pylist(), (t or "" for t in table["text"].to_pylist()), strict=True))
 
 
-def labelled_records(store: Store, labels: Path) -> Labelled:
+def labelled_records(store: AnyStore, labels: Path) -> Labelled:
     """The records of a store that a label table knows; of a recording that was cut into windows, the first one.
 
     Raises:
@@ -223,9 +233,9 @@ def labelled_records(store: Store, labels: Path) -> Labelled:
     values_NC = np.stack([table[c].to_numpy() for c in classes], axis=1)
     if not np.isin(values_NC, (0, 1)).all():
         raise TrainingError(f"{labels} holds labels other than 0 and 1; materialise the labels again")
-    start_N = store.index["start"].to_numpy()
+    start_N = store.index["start"].to_numpy() if isinstance(store, Store) else np.zeros(len(store))
     first: dict[str, int] = {}
-    for row, record in enumerate(store.record_ids()):
+    for row, record in enumerate(store.index["record_id"].to_pylist()):
         if record in place and (record not in first or start_N[row] < start_N[first[record]]):
             first[record] = row
     known = sorted((row, place[record]) for record, row in first.items())

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from models.checkpoint import weights_sha256
+from models.data import AnyStore, batch_of
 from models.errors import ConfigurationError, TrainingError
 from models.method import Method
-from models.store import Store
 from models.types import Batch, Features
 
 _BATCH = 64
@@ -33,10 +33,15 @@ def device_of(accelerator: str) -> torch.device:
     return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def features_of(method: Method, batch: Batch) -> Features:
+    """What a method makes of recordings, or of images where the batch holds those."""
+    return method.encode(batch) if batch.image_BHW is None else method.encode_image(batch)
+
+
 def encode_rows(
-    method: Method, store: Store, rows_N: NDArray[np.int64], device: torch.device, take: Callable[[Features], torch.Tensor]
+    method: Method, store: AnyStore, rows_N: NDArray[np.int64], device: torch.device, take: Callable[[Features], torch.Tensor]
 ) -> NDArray[np.float32]:
-    """Apply a frozen encoder to rows of a store and keep one of its features, float32 (N, F).
+    """Apply a frozen encoder to rows of a store of signals or images and keep one of its features, float32 (N, F).
 
     Neither weights nor batch-norm statistics change.
 
@@ -48,8 +53,7 @@ def encode_rows(
     with torch.inference_mode():
         for start in range(0, len(rows_N), _BATCH):
             rows = rows_N[start : start + _BATCH]
-            features = method.encode(Batch(torch.from_numpy(store.signals(rows)).to(device), torch.from_numpy(rows)))
-            parts.append(take(features).float().cpu().numpy())
+            parts.append(take(features_of(method, batch_of(store, rows, device))).float().cpu().numpy())
     found = np.concatenate(parts) if parts else np.zeros((0, method.feature_width), np.float32)
     bad = ~np.isfinite(found).all(axis=1)
     if bad.any():
@@ -58,18 +62,39 @@ def encode_rows(
     return found
 
 
-def pooled_features(method: Method, bundle: Path, store: Store, cache: Path, device: torch.device) -> NDArray[np.float32]:
+def pooled_features(method: Method, bundle: Path, store: AnyStore, cache: Path, device: torch.device) -> NDArray[np.float32]:
     """`Features.pooled_BF` of every row of a store, from the cache where they have been computed before."""
+    return _cached(method, bundle, store, cache, device, "", lambda f: f.pooled_BF)
+
+
+def shared_features(method: Method, bundle: Path, store: AnyStore, cache: Path, device: torch.device) -> NDArray[np.float32]:
+    """`Features.embedding_BD` of every row of a store likewise.
+
+    Raises:
+        ConfigurationError: the method has no space that it shares with other modalities.
+    """
+    return _cached(method, bundle, store, cache, device, "-shared", _embedding)
+
+
+def _embedding(features: Features) -> torch.Tensor:
+    if features.embedding_BD is None:
+        raise ConfigurationError("the encoder has no embedding in a space shared with other modalities, so no head can be trained over two")
+    return features.embedding_BD
+
+
+def _cached(
+    method: Method, bundle: Path, store: AnyStore, cache: Path, device: torch.device, kind: str, take: Callable[[Features], torch.Tensor]
+) -> NDArray[np.float32]:
     identity = hashlib.sha256((store.folder / "manifest.json").read_bytes()).hexdigest()
-    path = cache / f"{weights_sha256(bundle)[:32]}-{identity[:32]}.npy"
+    path = cache / f"{weights_sha256(bundle)[:32]}-{identity[:32]}{kind}.npy"
     if path.exists():
         try:
             held: NDArray[np.float32] = np.load(path, allow_pickle=False)
         except (OSError, ValueError):
             held = np.zeros((0, 0), np.float32)
-        if held.shape == (len(store), method.feature_width) and held.dtype == np.float32:
+        if held.ndim == 2 and len(held) == len(store) and held.dtype == np.float32:
             return held
-    found = encode_rows(method, store, np.arange(len(store)), device, lambda f: f.pooled_BF)
+    found = encode_rows(method, store, np.arange(len(store)), device, take)
     cache.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as stream:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.config import TrainingConfig
-from models.data import BatchOrder, IntArray, Labelled
-from models.embeddings import encode_rows
+from models.data import BatchOrder, IntArray, Labelled, batch_of
+from models.embeddings import encode_rows, features_of
 from models.errors import TrainingError
 from models.heads import EpochReport, macro_auroc
 from models.method import Method
@@ -28,16 +28,16 @@ _PATIENCE = 6
 
 
 class Classifier(nn.Module):
-    """An encoder with a linear layer on its pooled features."""
+    """An encoder with a linear layer on its pooled features of recordings or images; `width` is theirs, by default that of recordings."""
 
-    def __init__(self, encoder: Method, n_classes: int) -> None:
+    def __init__(self, encoder: Method, n_classes: int, width: int | None = None) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Linear(encoder.feature_width, n_classes)
+        self.head = nn.Linear(width or encoder.feature_width, n_classes)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
-        logits: Tensor = self.head(self.encoder.encode(batch).pooled_BF)
+        logits: Tensor = self.head(features_of(self.encoder, batch).pooled_BF)
         return logits
 
 
@@ -72,8 +72,9 @@ def finetune(
         TrainingError: the loss is not finite.
     """
     config: TrainingConfig = encoder.config
+    width = encode_rows(encoder, data.store, data.rows_N[train_N[:1]], device, lambda f: f.pooled_BF).shape[1]
     torch.manual_seed(seed)
-    network = Classifier(encoder, len(data.classes)).to(device)
+    network = Classifier(encoder, len(data.classes), width).to(device)
     trained = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.finetune_lr, weight_decay=1e-2)
     steps = config.finetune_steps
@@ -104,7 +105,7 @@ def finetune(
 def _step(network: nn.Module, data: Labelled, positions: IntArray, optimizer: torch.optim.Optimizer, device: torch.device) -> float:
     rows = data.rows_N[positions]
     target_BC = torch.from_numpy(data.labels_NC[positions]).to(device, torch.float32)
-    batch = Batch(torch.from_numpy(data.store.signals(rows)).to(device), torch.from_numpy(rows))
+    batch = batch_of(data.store, rows, device)
     loss = functional.binary_cross_entropy_with_logits(network(batch), target_BC)
     if not math.isfinite(loss.item()):
         named = ", ".join(str(data.store.index["record_id"][int(row)]) for row in rows[:20])

@@ -21,6 +21,7 @@ from models.data import BatchOrder, StepLoader, TrainingData
 from models.errors import ConfigurationError
 from models.inputs import open_inputs, per_pass
 from models.jobs import PretrainJob
+from models.lab_scale import read_pairing_scale
 from models.method import Method
 from models.pretraining_loop import Loop, build_callback, build_module
 from models.progress import MetricsFile, Progress
@@ -62,13 +63,14 @@ def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any] | None:
         fs_hz=0.0 if inputs.store is None else inputs.store.fs_hz,
         **{k: v for k, v in job.card.items() if k in ("dataset", "access", "code_version", "data_versions")},
     )
+    labs = read_pairing_scale(job.pairing) if job.pairing is not None and inputs.sources is not None and inputs.sources.panels else None
     if progress.rank == 0 and not (job.output / "random_init").exists():
-        write_bundle(job.output / "random_init", method, origin)
+        write_bundle(job.output / "random_init", method, origin, labs)
     loop = Loop(job, config, method, steps, train, validation, progress, MetricsFile(job.output / "metrics.jsonl"))
     if steps and not _fit(loop):
         return None
     if progress.rank == 0:
-        write_bundle(job.output / "bundle", method, dataclasses.replace(origin, arm="pretrained", steps=loop.step))
+        write_bundle(job.output / "bundle", method, dataclasses.replace(origin, arm="pretrained", steps=loop.step), labs)
         return {
             "steps": loop.step,
             "records": len(train),
