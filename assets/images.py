@@ -83,7 +83,7 @@ def fit(image: NDArray[np.uint8], recipe: ImageRecipe) -> NDArray[np.uint8]:
 
     "stretch" resamples bicubically without keeping the aspect ratio. "cover" resamples bilinearly what the recipe's aspect
     ratio leaves of the picture around its centre: the shorter side scaled and the longer one cropped, as CheXpert's and
-    Symile's networks take pictures, to within half a pixel. Both smooth before they reduce.
+    Symile's networks take pictures, to within half a pixel. Both smooth before they reduce. A recipe may have contrast equalised then.
 
     Raises:
         RecordError: reason "constant": the result has a single value.
@@ -103,7 +103,18 @@ def fit(image: NDArray[np.uint8], recipe: ImageRecipe) -> NDArray[np.uint8]:
     result = np.asarray(fitted)
     if result.min() == result.max():
         raise RecordError("constant", Path(), "every pixel has the same value")
-    return result
+    return equalised(result) if recipe.equalise else result
+
+
+def equalised(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture that is not of one value with contrast-limited adaptive histogram equalisation (Zuiderveld 1994), shape (height, width).
+
+    As MoRE prepares X-rays: divided by their own maximum, tiles of an eighth of each side, clip limit 0.01; then 8 bits again.
+    """
+    from skimage.exposure import equalize_adapthist
+
+    bright: NDArray[np.float64] = equalize_adapthist(image / image.max(), clip_limit=0.01)
+    return (bright * 255).astype(np.uint8)
 
 
 def write_grey(path: Path, image: NDArray[np.uint8]) -> None:

@@ -109,6 +109,7 @@ class ImageRecipe:
         height: rows of the stored image, in pixels.
         width: columns.
         fit: "stretch" resizes without keeping the aspect ratio; "cover" scales the shorter side and crops the centre.
+        equalise: whether contrast is equalised in tiles after that, as MoRE's X-rays are.
     """
 
     modality: ClassVar[Modality] = Modality.IMAGE
@@ -117,6 +118,7 @@ class ImageRecipe:
     height: int
     width: int
     fit: Literal["stretch", "cover"] = "stretch"
+    equalise: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,8 +147,13 @@ RECIPES: Mapping[str, AnyRecipe] = {
 
 
 def describe(recipe: AnyRecipe) -> dict[str, Any]:
-    """A recipe as JSON, complete enough to tell two recipes apart: steps carry their kind."""
+    """A recipe as JSON, complete enough to tell two recipes apart: steps carry their kind.
+
+    What came later and is not used is not said, so that outputs keep the identity that they have.
+    """
     facts = asdict(recipe) | {"modality": str(recipe.modality)}
+    if isinstance(recipe, ImageRecipe) and not recipe.equalise:
+        del facts["equalise"]
     if isinstance(recipe, Recipe):
         facts["steps"] = [{"step": type(step).__name__} | asdict(step) for step in recipe.all_steps]
     return facts

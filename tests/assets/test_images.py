@@ -168,6 +168,19 @@ def test_reducing_smooths_first() -> None:
         assert np.abs(fitted[:, 1:].astype(int) - 127).max() < 25
 
 
+def test_equalised_contrast_is_that_of_scikit_image_on_the_stretched_picture() -> None:
+    from skimage.exposure import equalize_adapthist
+
+    image = (ramp(90, 70) // 3 + np.random.default_rng(0).integers(0, 9, (90, 70))).astype(np.uint8)
+    plain = np.asarray(Image.fromarray(image).resize((32, 48), Image.Resampling.BICUBIC), np.float64)
+    expected = (equalize_adapthist(plain / plain.max(), kernel_size=(6, 4), clip_limit=0.01) * 255).astype(np.uint8)
+    found = fit(image, ImageRecipe("r", 48, 32, equalise=True))
+    assert found.dtype == np.uint8 and np.array_equal(found, expected)
+    assert found.max() == 255 and found.min() == 0 and found.std() > fit(image, ImageRecipe("r", 48, 32)).std()
+    with pytest.raises(RecordError, match="same value"):
+        fit(np.zeros((40, 40), np.uint8), ImageRecipe("r", 8, 8, equalise=True))
+
+
 def test_a_picture_of_one_value_is_refused() -> None:
     with pytest.raises(RecordError, match="same value") as caught:
         fit(np.full((40, 40), 7, np.uint8), ImageRecipe("r", 8, 8))

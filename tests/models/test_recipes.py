@@ -53,10 +53,14 @@ def test_descriptions_tell_recipes_apart() -> None:
         *RECIPES.values(), Recipe("x", steps=(BandPass(0.5, 40.0),)), Recipe("x", steps=(BandPass(0.5, 40.0, order=3),)),
         Recipe("x", steps=(BandPass(0.5, 40.0, kinds=("PPG",)),)), Recipe("x", steps=(HighPass(0.5, 4), Notch(60.0))),
         Recipe("x", steps=(Notch(60.0), HighPass(0.5, 4))), Recipe("x", window_s=2.0), Recipe("x", short="pad"), Recipe("x", absent="zero"),
-        ImageRecipe("x", 8, 8), ImageRecipe("x", 8, 8, fit="cover"),
+        ImageRecipe("x", 8, 8), ImageRecipe("x", 8, 8, fit="cover"), ImageRecipe("x", 8, 8, equalise=True),
     ]  # fmt: skip
     told = [json.dumps(describe(recipe), sort_keys=True) for recipe in recipes]
     assert len(set(told)) == len(recipes)
+
+
+def test_a_recipe_that_equalises_nothing_keeps_its_identity() -> None:
+    assert describe(ImageRecipe("x", 8, 9)) == {"name": "x", "height": 8, "width": 9, "fit": "stretch", "modality": "image"}
 
 
 def test_an_unknown_recipe_is_a_typed_error() -> None:
