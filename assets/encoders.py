@@ -1,4 +1,7 @@
-"""Stage encoder: pretraining, through the resource `compute`; delivers a bundle and its random-initialised twin."""
+"""Stage encoder, and the stage before it where a method has one: training through the resource `compute`.
+
+Both deliver a bundle and its random-initialised twin, are partitioned by dataset and take the same form of configuration.
+"""
 
 import dataclasses
 import json
@@ -11,36 +14,53 @@ import dagster as dg
 from assets.access import strictest
 from assets.compute import Compute, collect, run_job
 from assets.dataset import get_dataset
+from assets.forms import chosen, config_form
 from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
-from assets.outputs import Built, Key, Output, Workspace, identify, write_atomic
+from assets.outputs import Built, Key, Output, OutputError, Workspace, identify, write_atomic
 from assets.settings import Settings
-from assets.training import chosen, config_form, data_keys, dataset_deps, job_base, partitions_for, plain
+from assets.training import Inputs, dataset_deps, inputs_for, job_base, mapped, partitions_for, plain
 from models.errors import ConfigurationError
 from models.registry import get_spec
-from models.spec import MethodSpec
+from models.spec import MethodSpec, Stage
 
 if TYPE_CHECKING:
     from assets.tracking import TrackedRun
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 
 def encoder_asset(method: str) -> dg.AssetsDefinition:
     """The asset `encoder/<method>`, partitioned by dataset; preset, seed and options are run configuration."""
     spec = get_spec(method)
-    form_type = config_form(method)
+    deps = dataset_deps(spec)
+    if spec.first_stage is not None:
+        partitions = partitions_for(spec).get_partition_keys()
+        deps += mapped([(asset_key(spec.first_stage.name, method), partitions)])
+    return _training_asset(spec, None, deps, f"{spec.title}: {spec.summary}")
+
+
+def first_stage_asset(method: str) -> dg.AssetsDefinition:
+    """The asset `<stage>/<method>` of a method that has a stage before the encoder's; like the encoder's in all else."""
+    spec = get_spec(method)
+    stage = spec.first_stage
+    assert stage is not None, f"{method} has no stage before the encoder's"
+    return _training_asset(spec, stage, dataset_deps(spec, stage=stage), f"{spec.title}: {stage.title}")
+
+
+def _training_asset(spec: MethodSpec, stage: Stage | None, deps: list[dg.AssetDep], description: str) -> dg.AssetsDefinition:
+    form_type = config_form(spec.name)
 
     @dg.asset(
-        key=asset_key("encoder", method),
-        deps=dataset_deps(spec, "cleaned", "reports"),
+        key=asset_key(_stage_name(stage), spec.name),
+        deps=deps,
         partitions_def=partitions_for(spec),
-        group_name=method,
+        group_name=spec.name,
         code_version=f"{CODE_VERSION}.{spec.version}",
         kinds={"pytorch", "lightning"},
         metadata={"paper": spec.paper.title, "venue": spec.paper.venue, "url": dg.MetadataValue.url(spec.paper.url)},
-        description=f"{spec.title}: {spec.summary}",
+        description=description,
     )
-    def encoder(
+    def trained(
         context: dg.AssetExecutionContext,
         config: form_type,  # type: ignore[valid-type]
         workspace: WorkspaceResource,
@@ -49,12 +69,12 @@ def encoder_asset(method: str) -> dg.AssetsDefinition:
         with explained():
             settings = workspace.settings
             preset, seed, options = chosen(spec, config)
-            output = make_encoder(context, settings, compute, spec, context.partition_key, preset, seed, options)
+            output = make_encoder(context, settings, compute, spec, context.partition_key, preset, seed, options, stage)
             run = track(settings, spec, output)
             extra = {k: output.facts[k] for k in ("preset", "seed", "steps", "parameters")} | {"mlflow_run": run.run_id}
             return result(context, output, settings, extra | {f"final_{k}": v for k, v in output.facts["final"].items()})
 
-    return encoder
+    return trained
 
 
 def make_encoder(
@@ -66,32 +86,43 @@ def make_encoder(
     preset: str,
     seed: int,
     options: Any,
+    stage: Stage | None = None,
 ) -> Output:
-    """Train an encoder, or find that this configuration was trained on this data before."""
+    """Train an encoder, or the stage before it, or find that this configuration was trained on this data before.
+
+    Raises:
+        ConfigurationError: the dataset does not offer what the configuration reads, or weights are not supplied.
+        OutputError, UnsafeUpstreamError: something that it reads has not been made, or failed a check.
+    """
     workspace, dataset = Workspace(settings.home), get_dataset(dataset_name)
-    keys = data_keys(spec, options, dataset_name)
-    upstream = require(workspace, *keys)
-    key = Key(("encoder", spec.name), dataset_name)
+    inputs = inputs_for(spec, options, dataset_name, stage)
+    upstream = require(workspace, *inputs.keys)
+    first = None if stage is not None else _first_stage(workspace, spec, dataset_name, options)
+    if first is not None:
+        upstream[str(first.key)] = first
+    key = Key((_stage_name(stage), spec.name), dataset_name)
     weights = supplied_weights(settings, options)
-    inputs: dict[str, Any] = {
+    asked: dict[str, Any] = {
         "code_version": f"{CODE_VERSION}.{spec.version}",
-        "config": {"preset": preset, "seed": seed, "options": plain(options), "weights": weights["path"]},
+        # What the stage makes of the configuration: options of the encoder alone do not train the stage before it again.
+        "config": {"preset": preset, "seed": seed, "options": _options(options, stage), "weights": weights["path"]},
         "upstream": versions(upstream),
     }
     access = strictest([*(o.access for o in upstream.values()), weights["access"]])
-    run_folder = workspace.run_folder(key, identify(**inputs))
+    run_folder = workspace.run_folder(key, identify(**asked))
 
     def build(folder: Path) -> Built:
         job = job_base("pretrain", spec, dataset, preset, seed, run_folder) | {
             "config": plain(options),
-            "store": str(upstream[str(keys[0])].folder),
-            "reports": str(upstream[str(keys[1])].path("reports.parquet")) if len(keys) > 1 else None,
+            "stage": _stage_name(stage),
+            "first_stage": None if first is None else str(first.path("bundle")),
+            **_files(inputs, upstream),
             "text_weights": weights["path"],
             "card": {
                 "dataset": dataset_name,
                 "access": str(access),
-                "data_versions": inputs["upstream"],
-                "code_version": inputs["code_version"],
+                "data_versions": asked["upstream"],
+                "code_version": asked["code_version"],
             },
         }
         done = run_job(context, compute, job)
@@ -101,21 +132,66 @@ def make_encoder(
             from assets.plots import loss_figure
 
             (folder / "figures").mkdir()
-            loss_figure(folder / "figures" / "loss.png", rows, f"{spec.title} on {dataset.source.title}, preset {preset}")
+            what = spec.title if stage is None else f"{spec.title}, {stage.name.replace('_', ' ')},"
+            loss_figure(folder / "figures" / "loss.png", rows, f"{what} on {dataset.source.title}, preset {preset}")
         facts = {
             "method": spec.name,
             "preset": preset,
             "seed": seed,
-            "config": plain(options),
+            "config": _options(options, stage),
+            "modalities": [str(m) for m in inputs.modalities],
+            "pairing": None if inputs.rule is None else inputs.rule.name,
             "train_folds": job["train_folds"],
             "steps": done["steps"],
             "parameters": done["parameters"],
         }
+        if inputs.pairing is not None and "percentiles_sha256" in upstream[str(inputs.pairing)].facts:
+            facts["percentiles_sha256"] = upstream[str(inputs.pairing)].facts["percentiles_sha256"]
         return Built(rows=done["records"], facts=facts | {"final": done["final"]}, notes={"timing": done["timing"]})
 
-    output = workspace.publish(key, build, access=access, **inputs)
+    output = workspace.publish(key, build, access=access, **asked)
     shutil.rmtree(run_folder, ignore_errors=True)  # everything of worth has been published
     return output
+
+
+def _stage_name(stage: Stage | None) -> str:
+    return "encoder" if stage is None else stage.name
+
+
+def _options(options: Any, stage: Stage | None) -> dict[str, Any]:
+    return plain(options if stage is None else stage.configure(options))
+
+
+def _first_stage(workspace: Workspace, spec: MethodSpec, dataset: str, options: Any) -> Output | None:
+    """What the stage before made for this configuration; None for methods without one."""
+    if spec.first_stage is None:
+        return None
+    key = Key((spec.first_stage.name, spec.name), dataset)
+    output = require(workspace, key)[str(key)]
+    wanted, held = _options(options, spec.first_stage), output.facts["config"]
+    if differs := [name for name, value in wanted.items() if held.get(name) != value]:
+        raise OutputError(
+            f"{key} was trained with other options than this encoder asks for ({', '.join(differs)}); materialise both with the same configuration"
+        )
+    return output
+
+
+def _files(inputs: Inputs, upstream: dict[str, Output]) -> dict[str, str | None]:
+    """Folders and files of a job's data."""
+
+    def place(key: Key | None, file: str | None = None) -> str | None:
+        if key is None:
+            return None
+        output = upstream[str(key)]
+        return str(output.folder if file is None else output.path(file))
+
+    return {
+        "store": place(inputs.signals),
+        "reports": place(inputs.reports, "reports.parquet"),
+        "pairing": place(inputs.pairing),
+        "images": place(inputs.images),
+        "image_reports": place(inputs.image_reports, inputs.image_reports_file),
+    }
 
 
 def supplied_weights(settings: Settings, options: Any) -> dict[str, Any]:
@@ -146,10 +222,11 @@ def track(settings: Settings, spec: MethodSpec, output: Output) -> "TrackedRun":
     if marker.exists():
         return TrackedRun(**json.loads(marker.read_text()))
     dataset = str(output.key.partition)
+    stage = "" if output.key.stage == "encoder" else f" {output.key.stage}"
     run = log_training(
         settings,
         experiment=f"{spec.name}.{dataset}",
-        run_name=f"{spec.name} {output.facts['preset']} seed {output.facts['seed']}",
+        run_name=f"{spec.name}{stage} {output.facts['preset']} seed {output.facts['seed']}",
         params={"preset": output.facts["preset"], "seed": output.facts["seed"], **output.facts["config"]},
         metrics_rows=training_rows(output.folder),
         figures=sorted((output.folder / "figures").glob("*.png")),

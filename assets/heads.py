@@ -1,4 +1,8 @@
-"""Stage head: what is trained on top of an encoder for one task; delivers prediction tables for it and its random twin."""
+"""Stage head: what is trained on top of an encoder for one task; delivers prediction tables for it and its random twin.
+
+A task is about recordings, or about the pictures that a pairing ties to them; then pictures, labels and folds are those of the
+pictures' dataset.
+"""
 
 import shutil
 from pathlib import Path
@@ -8,26 +12,42 @@ import dagster as dg
 
 from assets.access import strictest
 from assets.compute import Compute, collect, run_job
-from assets.dataset import get_dataset
+from assets.dataset import Dataset, get_dataset
 from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
 from assets.outputs import Built, Key, Output, Workspace, identify
 from assets.settings import Settings
-from assets.training import dataset_deps, datasets_for, job_base, mapped, partitions_for, tasks_for
+from assets.training import (
+    Inputs,
+    configured,
+    datasets_for,
+    default_inputs,
+    deps_on,
+    inputs_for,
+    job_base,
+    mapped,
+    partitions_for,
+    task_homes,
+    tasks_for,
+)
 from models.registry import get_spec
 from models.spec import MethodSpec
+from models.types import Modality
 
-CODE_VERSION = "1"
-TRAINED_PROTOCOLS = ("linear_probe", "finetune")
+CODE_VERSION = "2"
+TRAINED_PROTOCOLS = ("linear_probe", "finetune", "fused")
+FUSED = "fused"
+"""Protocol of heads over image and ECG: for tasks about images."""
 
 
 def head_asset(method: str, task: str) -> dg.AssetsDefinition:
     """The asset `head/<method>/<task>`, partitioned by dataset."""
     spec = get_spec(method)
-    datasets = [d.name for d in datasets_for(spec) if task in tasks_for(spec, d)]
+    homes = {d: task_homes(spec, d)[task] for d in datasets_for(spec) if task in tasks_for(spec, d)}
+    reads = [(key, d.name) for d, home in homes.items() for key in _reads(spec, default_inputs(spec, d), task, *home).values()]
 
     @dg.asset(
         key=asset_key("head", method, task),
-        deps=[*mapped([(asset_key("encoder", method), datasets)]), *dataset_deps(spec, "cleaned", "labels", task=task)],
+        deps=[*mapped([(asset_key("encoder", method), [d.name for d in homes])]), *deps_on(reads)],
         partitions_def=partitions_for(spec),
         group_name=method,
         code_version=f"{CODE_VERSION}.{spec.version}",
@@ -48,46 +68,67 @@ def head_asset(method: str, task: str) -> dg.AssetsDefinition:
 def make_head(
     context: dg.AssetExecutionContext, settings: Settings, compute: Compute, spec: MethodSpec, task: str, dataset_name: str
 ) -> Output:
-    """Train the heads of a task and keep their predictions; a task that the dataset does not have gives no tables."""
+    """Train the heads of a task and keep their predictions.
+
+    There are no tables for a task that the dataset does not have, and for one about images where the encoder saw none.
+    """
     workspace, dataset = Workspace(settings.home), get_dataset(dataset_name)
     key = Key(("head", spec.name, task), dataset_name)
     code_version = f"{CODE_VERSION}.{spec.version}"
-    if task not in tasks_for(spec, dataset):
+    homes = task_homes(spec, dataset)
+    nothing = Built(rows=0, facts={"task": task, "tables": []})
+    if task not in homes:
         context.log.info("%s has no task %r: nothing to train", dataset_name, task)
-        nothing = Built(rows=0, facts={"task": task, "tables": []})
         return workspace.publish(key, lambda _: nothing, code_version=code_version, access=dataset.access)
 
     encoder_key = Key(("encoder", spec.name), dataset_name)
     encoder = require(workspace, encoder_key)[str(encoder_key)]
-    store_key, labels_key = Key(("cleaned", dataset_name), encoder.facts["config"]["recipe"]), Key(("labels", dataset_name), task)
-    upstream = {str(encoder_key): encoder} | require(workspace, store_key, labels_key)
-    inputs: dict[str, Any] = {
+    (home, modality), inputs = homes[task], inputs_for(spec, configured(spec, encoder.facts["config"]), dataset_name)
+    reads = _reads(spec, inputs, task, home, modality)
+    if "store" not in reads:
+        context.log.info("task %r is about images, and the encoder was trained without any: nothing to train", task)
+        config = {"encoder": encoder.data_version}
+        return workspace.publish(key, lambda _: nothing, code_version=code_version, config=config, access=encoder.access)
+    upstream = {str(encoder_key): encoder} | require(workspace, *reads.values())
+    folders = {name: upstream[str(key)].folder for name, key in reads.items()}
+    asked: dict[str, Any] = {
         "code_version": code_version,
         "upstream": versions(upstream),
         "config": {"fractions": list(spec.label_fractions)},
     }
-    run_folder = workspace.run_folder(key, identify(**inputs))
+    run_folder = workspace.run_folder(key, identify(**asked))
 
     def build(folder: Path) -> Built:
-        job = job_base("head", spec, dataset, encoder.facts["preset"], encoder.facts["seed"], run_folder) | {
+        base = job_base("head", spec, home, encoder.facts["preset"], encoder.facts["seed"], run_folder) | {"dataset": dataset_name}
+        job = base | {
             "bundle": str(encoder.path("bundle")),
             "random_init": str(encoder.path("random_init")),
-            "store": str(upstream[str(store_key)].folder),
-            "labels": str(upstream[str(labels_key)].path("labels.parquet")),
+            **{name: str(folder) for name, folder in folders.items()},
+            "modality": str(modality),
+            "labels": str(folders["labels"] / "labels.parquet"),
             "task": task,
-            "protocols": [p for p in spec.protocols if p in TRAINED_PROTOCOLS],
+            "protocols": [p for p in spec.protocols if p in TRAINED_PROTOCOLS and (p != FUSED or "pairing" in reads)],
             "fractions": list(spec.label_fractions),
             "embeddings": str(workspace.root / "cache" / "embeddings"),
         }
         run_job(context, compute, job)
         collect(run_folder, folder, "predictions", "heads", "history.jsonl", "label_ids.json")
         tables = sorted(p.name for p in (folder / "predictions").glob("*.parquet"))
-        draw_roc(folder, dataset.split.test)
+        draw_roc(folder, home.split.test)
         return Built(rows=len(tables), facts={"task": task, "tables": tables})
 
-    output = workspace.publish(key, build, access=strictest(o.access for o in upstream.values()), **inputs)
+    output = workspace.publish(key, build, access=strictest(o.access for o in upstream.values()), **asked)
     shutil.rmtree(run_folder, ignore_errors=True)
     return output
+
+
+def _reads(spec: MethodSpec, inputs: Inputs, task: str, home: type[Dataset], modality: Modality) -> dict[str, Key]:
+    """What the heads of a task read beside the encoder, by the entries of their job; no "store" where the encoder saw no images."""
+    images = modality is Modality.IMAGE
+    found = {"store": inputs.images if images else inputs.signals, "labels": Key(("labels", home.name), task)}
+    if images and FUSED in spec.protocols:
+        found |= {"pairing": inputs.pairing, "signals": inputs.signals}
+    return {name: key for name, key in found.items() if key is not None}
 
 
 def draw_roc(folder: Path, test_folds: tuple[int, ...]) -> None:

@@ -1,39 +1,177 @@
-"""What the training stages share: which datasets a method can use, partitions, configuration forms, and jobs."""
+"""What the training stages share: which datasets a method can use, what a configuration reads of them, partitions, tasks and jobs."""
 
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
 from collections.abc import Iterable, Mapping
-from enum import Enum
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from pydantic import Field, create_model
 
 from assets.dataset import Dataset, get_dataset, list_datasets
 from assets.materialize import asset_key
 from assets.outputs import Key
+from assets.pairing_rules import RULES, PairingRule
 from assets.settings import workspace_home
-from assets.user_tasks import task_names, user_task_names
+from assets.user_tasks import user_task_names
 from models.errors import ConfigurationError
-from models.spec import GateRule, MethodSpec
-from models.types import LEADS, Modality
+from models.spec import GateRule, MethodSpec, Stage
+from models.types import Modality
+
+SIGNALS = frozenset({Modality.ECG, Modality.PPG, Modality.WEARABLE})
+"""Modalities that are channels of a signal store."""
+
+TIED = frozenset({Modality.IMAGE, Modality.LABS})
+"""Modalities that a pairing ties to recordings; no method can use them without one."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The data outputs that a configuration reads, by what they are for; None for what it does not read.
+
+    Attributes:
+        modalities: what is read, in the method's order; of optional ones only those that are there.
+        rule: the pairing rule that ties them together, where one does.
+        signals: store of the recordings.
+        reports: their reports.
+        pairing: tables of the rule; lab panels are among them.
+        images: store of the pictures.
+        image_reports: output with the reports of the pictures, in its file `image_reports_file`.
+    """
+
+    modalities: tuple[Modality, ...]
+    rule: PairingRule | None = None
+    signals: Key | None = None
+    reports: Key | None = None
+    pairing: Key | None = None
+    images: Key | None = None
+    image_reports: Key | None = None
+
+    @property
+    def keys(self) -> list[Key]:
+        """All of them, each once, in an order in which they can be made."""
+        found = (self.signals, self.reports, self.images, self.image_reports, self.pairing)
+        return list(dict.fromkeys(key for key in found if key is not None))
+
+    @property
+    def image_reports_file(self) -> str:
+        """Where one dataset holds recordings and pictures, its reports have a file for each."""
+        return "image_reports.parquet" if self.rule is not None and self.rule.anchor == "record" else "reports.parquet"
+
+
+def rule_for(spec: MethodSpec, config: Any, dataset: str) -> PairingRule | None:
+    """The rule by which a configuration ties pictures and lab results to the recordings of a dataset; None for none.
+
+    `config.pairing` says which: "auto" takes the first of the method's rules that holds the dataset's ECGs and has what must be
+    read, "none" none, anything else is the name of a rule.
+
+    Raises:
+        ConfigurationError: no such rule, or it pairs another dataset's ECGs.
+    """
+    tied = {m for m in spec.reads(config) if m in TIED}
+    name = getattr(config, "pairing", "none")
+    if not tied or name == "none":
+        return None
+    here = {rule.name: rule for rule in RULES.values() if rule.ecg.dataset == dataset and set(rule.datasets) <= set(list_datasets())}
+    if name == "auto":
+        needed = tied - set(spec.optional)
+        return next((here[n] for n in spec.pairings if n in here and needed <= _ties(here[n])), None)
+    if name not in here:
+        if name in RULES:
+            raise ConfigurationError(
+                f"pairing {name!r} ties pictures to the ECGs of {RULES[name].ecg.dataset}, not of {dataset}; "
+                f"for {dataset} choose auto, none{''.join(f', {n}' for n in here)}"
+            )
+        raise ConfigurationError(f"there is no pairing {name!r}; choose auto, none or one of {', '.join(RULES)}")
+    return here[name]
+
+
+def _ties(rule: PairingRule) -> set[Modality]:
+    return {Modality.IMAGE} if rule.labs is None else {Modality.IMAGE, Modality.LABS}
+
+
+def _offered(source: type[Dataset], rule: PairingRule | None) -> set[Modality]:
+    """What can be read of a dataset, and by a rule."""
+    return set(source.offers() - TIED) | (set() if rule is None else _ties(rule))
+
+
+def _misfit(spec: MethodSpec, config: Any, source: type[Dataset], rule: PairingRule | None) -> str | None:
+    """Why a configuration cannot be trained on a dataset, in words; None where it can."""
+    reads = spec.reads(config)
+    lacking = [m for m in reads if m not in spec.optional and m not in _offered(source, rule)]
+    if lacking:
+        apart = sorted(TIED & source.offers() & set(lacking))
+        hint = f" (it holds {_words(apart)}, but no pairing in force ties them to its recordings)" if apart else ""
+        return f"{spec.name} reads {_words(reads)}; {source.name} does not offer {_words(lacking)}{hint}"
+    if SIGNALS & set(reads):
+        held = {c.name for c in source.channels() if c.kind != "ECG" or c.unit in spec.units}
+        if absent := [name for name in config.channels if name not in held]:
+            return f"{spec.name} reads the channels {', '.join(config.channels)} in {' or '.join(spec.units)}; {source.name} does not offer {', '.join(absent)}"
+    return None
+
+
+def fits(spec: MethodSpec, config: Any, source: type[Dataset]) -> bool:
+    """Whether a configuration can be trained on a dataset: everything that it must read is there."""
+    try:
+        return _misfit(spec, config, source, rule_for(spec, config, source.name)) is None
+    except ConfigurationError:
+        return False
+
+
+def inputs_for(spec: MethodSpec, config: Any, dataset: str, stage: Stage | None = None) -> Inputs:
+    """What a configuration reads of a dataset, or a stage before the encoder's.
+
+    Raises:
+        ConfigurationError: something that must be read is not there; names what, the presets that fit and the datasets that do.
+    """
+    source, rule = get_dataset(dataset), rule_for(spec, config, dataset)
+    if problem := _misfit(spec, config, source, rule):
+        raise ConfigurationError(f"{problem}; {_advice(spec, config, source)}")
+    offered = _offered(source, rule)
+    reads = tuple(m for m in (stage.modalities if stage else spec.reads(config)) if m in offered)
+    text = Modality.TEXT in reads
+    signals = Key(("cleaned", dataset), config.recipe) if SIGNALS & set(reads) else None
+    reports = Key(("reports", dataset), config.report_form) if text else None
+    if rule is None or not TIED & set(reads):
+        return Inputs(reads, None, signals, reports)
+    images = image_reports = None
+    if Modality.IMAGE in reads:
+        pictures = get_dataset(rule.image.dataset)
+        images = Key(("cleaned", pictures.name), config.image_recipe)
+        if text and (pictures.has_image_reports if rule.anchor == "record" else pictures.has_reports):
+            image_reports = Key(("reports", pictures.name), config.report_form)
+    return Inputs(reads, rule, signals, reports, Key(("pairing", rule.name)), images, image_reports)
+
+
+def data_keys(spec: MethodSpec, config: Any, dataset: str) -> list[Key]:
+    """The data outputs that a configuration trains on. Raises as `inputs_for`."""
+    return inputs_for(spec, config, dataset).keys
+
+
+def _advice(spec: MethodSpec, config: Any, source: type[Dataset]) -> str:
+    presets = [name for name, preset in spec.presets.items() if fits(spec, preset, source)]
+    others = [d.name for d in map(get_dataset, list_datasets()) if fits(spec, config, d) and tasks_for(spec, d)]
+    fitting = f"presets that fit {source.name}: {', '.join(presets)}" if presets else f"no preset fits {source.name}"
+    return f"{fitting}; datasets that fit this configuration: {', '.join(others) or 'none'}"
+
+
+def _words(names: Iterable[str]) -> str:
+    *most, last = [str(name) for name in names]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def datasets_for(spec: MethodSpec) -> list[type[Dataset]]:
-    """The datasets that offer every modality a method learns from, twelve leads in microvolts included, and a task to judge it by."""
+    """The datasets on which some preset of a method can be trained, and that have a task to judge it by."""
     found = [get_dataset(name) for name in list_datasets()]
-    return [
-        d for d in found if set(spec.modalities) <= d.offers() and task_names(d) and (Modality.ECG not in spec.modalities or _has_leads(d))
-    ]
+    return [d for d in found if any(fits(spec, config, d) for config in spec.presets.values()) and tasks_for(spec, d)]
 
 
-def _has_leads(dataset: type[Dataset]) -> bool:
-    return set(LEADS) <= {c.name for c in dataset.channels() if c.unit == "uV"}
+def default_inputs(spec: MethodSpec, source: type[Dataset], stage: Stage | None = None) -> Inputs:
+    """What the preset `tiny` reads of a dataset, or the first that fits: what the asset graph shows."""
+    fitting = (config for config in (spec.configure(), *spec.presets.values()) if fits(spec, config, source))
+    return inputs_for(spec, next(fitting, spec.configure()), source.name, stage)
 
 
 def partitions_for(spec: MethodSpec) -> dg.StaticPartitionsDefinition:
@@ -42,10 +180,44 @@ def partitions_for(spec: MethodSpec) -> dg.StaticPartitionsDefinition:
 
 
 def tasks_for(spec: MethodSpec, dataset: type[Dataset]) -> list[str]:
-    """The tasks that heads are trained for: the method's own that the dataset offers, or all of the dataset's if it offers none;
-    then those that users added."""
-    own = [t for t in spec.tasks if t in dataset.task_names] or list(dataset.task_names)
-    return [*own, *user_task_names(workspace_home(), dataset.name)]
+    """The tasks that heads are trained for, see `task_homes`."""
+    return list(task_homes(spec, dataset))
+
+
+def task_homes(spec: MethodSpec, dataset: type[Dataset]) -> dict[str, tuple[type[Dataset], Modality]]:
+    """The tasks that heads are trained for, with the dataset whose labels they read and what the labels describe.
+
+    First those about recordings: the method's own that the dataset offers, or all of the dataset's if it offers none; then those
+    that users added. Methods that read pictures have those about the paired pictures too, which their own dataset labels: the
+    method's own, or all where there would be no task else.
+    """
+    signal_tasks = [t for t in dataset.task_names if task_modality(dataset, t) is not Modality.IMAGE]
+    chosen = [t for t in spec.tasks if t in signal_tasks] or signal_tasks
+    homes = dict.fromkeys((*chosen, *user_task_names(workspace_home(), dataset.name)), (dataset, Modality.ECG))
+    rule = next((RULES[n] for n in spec.pairings if n in RULES and RULES[n].ecg.dataset == dataset.name), None)
+    if rule is not None and Modality.IMAGE in {*spec.modalities, *(m for found in spec.alternatives for m in found)}:
+        pictures = get_dataset(rule.image.dataset)
+        image_tasks = [t for t in pictures.task_names if task_modality(pictures, t) is Modality.IMAGE]
+        chosen = [t for t in spec.tasks if t in image_tasks] or ([] if homes else image_tasks)
+        homes |= {t: (pictures, Modality.IMAGE) for t in chosen if t not in homes}
+    return homes
+
+
+def task_home(spec: MethodSpec, dataset: type[Dataset], task: str) -> tuple[type[Dataset], Modality]:
+    """The dataset whose labels a task of a method reads, and what they describe.
+
+    Raises:
+        ConfigurationError: the method has no such task on the dataset.
+    """
+    homes = task_homes(spec, dataset)
+    if task not in homes:
+        raise ConfigurationError(f"{spec.name} has no task {task!r} on {dataset.name}; it has {', '.join(homes) or 'none'}")
+    return homes[task]
+
+
+def task_modality(dataset: type[Dataset], task: str) -> Modality:
+    """What the labels of a dataset's own task describe; only datasets with images have any about them."""
+    return dataset(Path()).task(task).modality if dataset.has_images else Modality.ECG
 
 
 def tasks_of(spec: MethodSpec) -> list[str]:
@@ -59,74 +231,28 @@ def gate_for(spec: MethodSpec, dataset: type[Dataset]) -> GateRule:
     return spec.gate if spec.gate.task in tasks or not tasks else dataclasses.replace(spec.gate, task=tasks[0])
 
 
-def dataset_deps(spec: MethodSpec, *stages: str, task: str | None = None) -> list[dg.AssetDep]:
-    """Dependencies of a dataset-partitioned asset on the partitions of data assets that its default preset reads."""
-    config = spec.configure()
-    deps = []
-    for dataset in datasets_for(spec):
-        for stage in stages:
-            partition = {"cleaned": config.recipe, "reports": getattr(config, "report_form", None), "labels": task}[stage]
-            if partition is None or (stage == "labels" and partition not in task_names(dataset)):
-                continue
-            mapping = dg.StaticPartitionMapping({partition: dataset.name})
-            deps.append(dg.AssetDep(asset_key(stage, dataset.name), partition_mapping=mapping))
-    return deps
+def dataset_deps(spec: MethodSpec, *stages: str, stage: Stage | None = None) -> list[dg.AssetDep]:
+    """Dependencies of a dataset-partitioned asset on what the method's default preset reads.
 
-
-def data_keys(spec: MethodSpec, config: Any, dataset: str) -> list[Key]:
-    """The data outputs that a configuration trains on."""
-    keys = [Key(("cleaned", dataset), config.recipe)]
-    if Modality.TEXT in spec.modalities:
-        keys.append(Key(("reports", dataset), config.report_form))
-    return keys
-
-
-@cache
-def config_form(spec_name: str) -> type[dg.Config]:
-    """The run configuration of an encoder asset: preset, seed, and every option of the method to override one by one."""
-    from models.registry import get_spec
-
-    spec = get_spec(spec_name)
-    presets = Enum("Preset", {name: name for name in spec.presets}, type=str)  # type: ignore[misc]
-    hints = typing.get_type_hints(spec.config)
-    options: dict[str, Any] = {
-        f.name: (_option_type(hints[f.name]), Field(default=None, description=f"overrides the preset's {f.name}"))
-        for f in dataclasses.fields(spec.config)
-    }
-    return create_model(
-        f"{spec.name.title().replace('_', '')}Config",
-        __base__=dg.Config,
-        preset=(presets, Field(default=presets["tiny"], description="named configuration")),
-        seed=(int, Field(default=0, description="seed of initialisation and data order")),
-        **options,
-    )
-
-
-def _option_type(hint: Any) -> Any:
-    """The type of a form field for a dataclass field; tuples become lists, literals strings."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return _option_type(next(a for a in arguments if a is not type(None)))
-    if origin is tuple:
-        return list[arguments[0]] | None  # type: ignore[valid-type]
-    if origin is typing.Literal:
-        return str | None
-    return hint | None
-
-
-def chosen(spec: MethodSpec, form: dg.Config) -> tuple[str, int, Any]:
-    """Preset name, seed and full configuration from a filled-in form.
-
-    Raises:
-        ConfigurationError: a value that the method refuses.
+    Args:
+        spec: the method.
+        stages: only outputs of these ("cleaned", "reports", "pairing"); all by default.
+        stage: training before the encoder's, whose inputs are meant; the encoder's by default.
     """
-    values = {k: v for k, v in form.model_dump().items() if v is not None}
-    preset, seed = values.pop("preset"), int(values.pop("seed"))
-    overrides = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    try:
-        return str(getattr(preset, "value", preset)), seed, spec.configure(str(getattr(preset, "value", preset)), **overrides)
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"{spec.name}: {error}") from error
+    wanted = ((key, d.name) for d in datasets_for(spec) for key in default_inputs(spec, d, stage).keys)
+    return deps_on((key, name) for key, name in wanted if not stages or key.stage in stages)
+
+
+def deps_on(wanted: Iterable[tuple[Key, str]]) -> list[dg.AssetDep]:
+    """Dependencies of a dataset-partitioned asset: on which outputs, and for which of its partitions."""
+    by_asset: dict[dg.AssetKey, dict[str, set[str]]] = {}
+    for key, dataset in wanted:
+        mapping = by_asset.setdefault(asset_key(*key.parts), {})
+        if key.partition is not None:
+            mapping.setdefault(key.partition, set()).add(dataset)
+    return [
+        dg.AssetDep(key, partition_mapping=dg.StaticPartitionMapping(mapping) if mapping else None) for key, mapping in by_asset.items()
+    ]
 
 
 def job_base(kind: str, spec: MethodSpec, dataset: type[Dataset], preset: str, seed: int, output: Path) -> dict[str, Any]:

@@ -14,6 +14,10 @@ from typing import Any
 
 from assets.outputs import Key, Output, Workspace, write_atomic
 from models.errors import EinthovenError
+from models.registry import get_spec, list_methods
+
+FIRST_STAGES = tuple(sorted({spec.first_stage.name for spec in map(get_spec, list_methods()) if spec.first_stage is not None}))
+"""Stages that come before the encoder's, of all methods."""
 
 BLOCKING: Mapping[str, tuple[str, ...]] = {
     "raw": ("manifest", "patient_leakage", "privacy"),
@@ -22,7 +26,7 @@ BLOCKING: Mapping[str, tuple[str, ...]] = {
     "reports": ("reports", "privacy"),
     "prompts": ("prompts",),
     "pairing": ("samples", "split", "panels"),
-    "encoder": ("bundle",),
+    **dict.fromkeys((*FIRST_STAGES, "encoder"), ("bundle",)),
     "head": ("predictions",),
     "evaluation": ("metrics",),
 }

@@ -53,7 +53,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
     "reports": (Check("reports", check_reports), Check("privacy", check_report_privacy)),
     "prompts": (Check("prompts", check_prompts),),
     "pairing": (Check("samples", check_samples), Check("split", check_split), Check("panels", check_panels)),
-    "encoder": (Check("bundle", check_bundle),),
+    **{stage: (Check("bundle", check_bundle),) for stage in (*verdicts.FIRST_STAGES, "encoder")},
     "head": (Check("predictions", check_predictions),),
     "evaluation": (Check("metrics", check_metrics),),
 }

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-_BY_PARTITION = ("encoder", "head", "evaluation")
+_BY_NAME = ("raw", "cleaned", "labels", "reports")
+"""Stages whose outputs are named after their dataset; what belongs to a method is partitioned by dataset."""
 _SHARED = ("prompts", "pairing")
 
 
@@ -31,7 +32,7 @@ def dataset_of(key: Key) -> type[Dataset] | None:
     """
     if key.stage in _SHARED:
         return None
-    return get_dataset(str(key.partition) if key.stage in _BY_PARTITION else key.parts[1])
+    return get_dataset(key.parts[1] if key.stage in _BY_NAME else str(key.partition))
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,9 @@ class CheckContext:
         """
         return origin(self.workspace, self.output, key)
 
-    def records(self) -> pd.DataFrame:
-        """The dataset's records as the raw stage published them, indexed by record_id."""
-        path = self.origin(Key(("raw", self.dataset.name))).path("records.parquet")
+    def records(self, dataset: type[Dataset] | None = None) -> pd.DataFrame:
+        """The records of a dataset (default: the output's) as the raw stage published them, indexed by record_id."""
+        path = self.origin(Key(("raw", (dataset or self.dataset).name))).path("records.parquet")
         frame: pd.DataFrame = read_table(path).to_pandas().set_index("record_id", drop=False)
         return frame
 

@@ -1,4 +1,4 @@
-"""Check of encoder/<method>: bundles that anybody may load, because checksums fit and nothing in them can run."""
+"""Check of encoder/<method> and of the stage before it: bundles that anybody may load, because checksums fit and nothing in them can run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_bundle(c: CheckContext) -> str:
     tensors = [_check_folder(c, c.output.folder / name) for name in BUNDLES]
     for path in sorted(p for p in c.output.folder.rglob("*") if p.is_file()):
         if _is_pickle(path):
-            c.findings.fail(f"{path} is a pickle, which runs code when it is loaded; only safetensors and JSON belong into an encoder")
+            c.findings.fail(f"{path} is a pickle, which runs code when it is loaded; only safetensors and JSON belong there")
     c.findings.facts["tensors"] = tensors[0]
     return f"{tensors[0]} tensors, all finite, checksums verified; the random twin too"
 
@@ -52,6 +52,10 @@ def _check_config(c: CheckContext, path: Path) -> None:
     wanted = c.output.key.parts[1]
     if config.get("method") != wanted:
         c.findings.fail(f"{path} names method {config.get('method')!r}, the output belongs to {wanted!r}")
+    provenance = config.get("provenance")
+    stage = provenance.get("stage", "encoder") if isinstance(provenance, dict) else "encoder"
+    if stage != c.output.key.stage:
+        c.findings.fail(f"{path} holds the network of stage {stage!r}, the output is of stage {c.output.key.stage!r}")
     if not config.get("spec_version"):
         c.findings.fail(f"{path} names no version of the method's specification (spec_version)")
 

@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assets.dataset import Dataset
 from assets.outputs import Key
+from assets.training import task_home
 from assets.user_tasks import task_names
 from data_checks.context import CheckContext
 from data_checks.tables import read_table
+from models.errors import ConfigurationError
 from models.predictions import PredictionError, read_predictions
+from models.registry import get_spec
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from models.predictions import Predictions
 
-FROZEN_PROTOCOLS = ("zero_shot", "linear_probe")
+FROZEN_PROTOCOLS = ("zero_shot", "linear_probe", "fused", "fused_image_only")
 """Protocols that leave the encoder as it is; a random-initialised twin shows what the encoder adds."""
 ARMS = ("pretrained", "random_init")
 
@@ -37,7 +41,7 @@ def check_predictions(c: CheckContext) -> str:
     return (
         f"{len(tables)} prediction tables about task {task!r} are as declared"
         if tables
-        else f"the dataset has no task {task!r}: no table, as declared"
+        else f"there is nothing to train for task {task!r}: no table, as declared"
     )
 
 
@@ -53,38 +57,42 @@ def read_tables(c: CheckContext) -> dict[Path, Predictions]:
 
 
 def check_tables(c: CheckContext, tables: dict[Path, Predictions]) -> None:
-    """Compare tables with the records, folds and labels of the dataset, and with each other."""
-    records = c.records() if tables else None
-    labels: dict[str, pd.DataFrame | None] = {}
+    """Compare tables with the records, folds and labels of the dataset that is their task's home, and with each other."""
+    truths: dict[str, tuple[pd.DataFrame, pd.DataFrame, type[Dataset]] | None] = {}
     for path, table in tables.items():
         origin, name = table.origin, path.name
         expected = (c.dataset.name, c.output.key.parts[1], path.stem)
         if (origin.dataset, origin.method, origin.slug) != expected:
             c.findings.fail(f"{name} says it holds {origin.slug} of method {origin.method!r} on {origin.dataset!r}")
-        assert records is not None
-        _check_records(c, name, table, records)
-        if origin.task not in labels:
-            labels[origin.task] = _labels(c, origin.task)
-        truth = labels[origin.task]
+        if origin.task not in truths:
+            truths[origin.task] = _truth(c, origin.task)
+        truth = truths[origin.task]
         if truth is None:
             c.findings.fail(f"{name} is about task {origin.task!r}, which dataset {c.dataset.name!r} does not have")
-        else:
-            _check_labels(c, name, table, truth)
+            continue
+        records, labels, home = truth
+        _check_records(c, name, table, records, home)
+        _check_labels(c, name, table, labels)
     _check_arms(c, list(tables.values()))
     _check_same_records(c, tables)
 
 
-def _labels(c: CheckContext, task: str) -> pd.DataFrame | None:
-    if task not in task_names(c.dataset, c.workspace.root):
-        return None
-    frame: pd.DataFrame = read_table(c.origin(Key(("labels", c.dataset.name), task)).path("labels.parquet")).to_pandas()
-    return frame.set_index("record_id")
+def _truth(c: CheckContext, task: str) -> tuple[pd.DataFrame, pd.DataFrame, type[Dataset]] | None:
+    """Records and labels of a task's home, by record_id; None where the dataset has no such task."""
+    home = c.dataset
+    if task not in task_names(home, c.workspace.root):
+        try:
+            home, _ = task_home(get_spec(c.output.key.parts[1]), c.dataset, task)
+        except ConfigurationError:
+            return None
+    labels: pd.DataFrame = read_table(c.origin(Key(("labels", home.name), task)).path("labels.parquet")).to_pandas()
+    return c.records(home), labels.set_index("record_id"), home
 
 
-def _check_records(c: CheckContext, name: str, table: Predictions, records: pd.DataFrame) -> None:
+def _check_records(c: CheckContext, name: str, table: Predictions, records: pd.DataFrame, home: type[Dataset]) -> None:
     import numpy as np
 
-    split = c.dataset.split
+    split = home.split
     ids = table.record_id
     known = np.isin(ids, records.index.to_numpy(dtype=np.str_))
     if not known.all():

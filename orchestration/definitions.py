@@ -6,7 +6,7 @@ import dagster as dg
 
 from assets.cleaned import cleaned_asset
 from assets.dataset import get_dataset, list_datasets
-from assets.encoders import encoder_asset
+from assets.encoders import encoder_asset, first_stage_asset
 from assets.evaluation import evaluation_asset
 from assets.heads import head_asset
 from assets.labels import labels_asset
@@ -38,6 +38,8 @@ def _assets() -> list[dg.AssetsDefinition]:
             found.append(reports_asset(dataset))
     for method in list_methods():
         spec = get_spec(method)
+        if spec.first_stage is not None:
+            found.append(first_stage_asset(method))
         found += [encoder_asset(method), *(head_asset(method, t) for t in tasks_of(spec)), evaluation_asset(method)]
         if not spec.baseline:
             found.append(registry_asset(method))

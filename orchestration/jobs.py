@@ -20,6 +20,7 @@ def train_job_name(method: str) -> str:
 def _train_job(method: str) -> UnresolvedAssetJobDefinition:
     spec = get_spec(method)
     keys = [
+        *([asset_key(spec.first_stage.name, method)] if spec.first_stage is not None else []),
         asset_key("encoder", method),
         *(asset_key("head", method, t) for t in tasks_of(spec)),
         asset_key("evaluation", method),
