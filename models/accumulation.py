@@ -45,11 +45,15 @@ def in_parts(towers: Towers, batch: Batch, n_parts: int) -> dict[str, Tensor]:
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _still(network) if isinstance(network, nn.Module) else nullcontext()
 
+    def run(part: Batch, _device: Tensor) -> dict[str, Tensor]:
+        return towers(part)
+
     found: list[dict[str, Tensor]] = []
     for start in range(0, len(batch), size):
         part = batch.part(start, start + size)
         if torch.is_grad_enabled():
-            found.append(checkpoint(towers, part, use_reentrant=False, preserve_rng_state=True, context_fn=contexts))
+            # `checkpoint` restores random states of the devices whose tensors it is given, and does not look into a batch.
+            found.append(checkpoint(run, part, part.row_B, use_reentrant=False, preserve_rng_state=True, context_fn=contexts))
         else:
             found.append(towers(part))
     return {name: torch.cat([part[name] for part in found]) for name in found[0]}
