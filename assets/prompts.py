@@ -12,7 +12,7 @@ from assets.materialize import WorkspaceResource, asset_key, explained, result
 from assets.outputs import Built, Key, Output, Workspace, digest
 from assets.settings import Supplied
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 
 def prompts_asset() -> dg.AssetsDefinition:
@@ -23,7 +23,7 @@ def prompts_asset() -> dg.AssetsDefinition:
         group_name="data",
         code_version=CODE_VERSION,
         kinds={"json"},
-        description="Prompt sets for zero-shot classification, as JSON: class code -> prompt.",
+        description="Prompt sets for zero-shot classification, as JSON: class code -> prompt or prompts.",
     )
     def prompts(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult[Any]:
         with explained():

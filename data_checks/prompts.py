@@ -1,4 +1,4 @@
-"""Check of prompts: every set is a JSON mapping from class codes to sentences."""
+"""Check of prompts: every set is a JSON mapping from class codes to sentences, or lists of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OWN_SETS = ("einthoven", "plain")
 
 
 def check_prompts(c: CheckContext) -> str:
-    """The listed prompt sets are there, and each maps class codes to text that is not blank."""
+    """The listed prompt sets are there, and each maps class codes to text, or lists of texts, that is not blank."""
     import pyarrow as pa
 
     listed = list(c.output.facts["sets"])
@@ -23,7 +23,9 @@ def check_prompts(c: CheckContext) -> str:
     rows: list[tuple[str, str, str, bool]] = []
     for name in listed:
         prompts = _read(c, name)
-        rows += [(name, code, prompt if isinstance(prompt, str) else "", isinstance(prompt, str)) for code, prompt in prompts.items()]
+        for code, found in prompts.items():
+            sentences = found if isinstance(found, list) and found else [found]
+            rows += [(name, code, s if isinstance(s, str) else "", isinstance(s, str)) for s in sentences]
         if not prompts:
             c.findings.fail(f"prompt set {name!r} is empty")
         repeated = len(prompts) - len({str(p) for p in prompts.values()})

@@ -1,7 +1,8 @@
-"""Zero-shot classification from prompts (MERL with CKEPE), and the job that runs it.
+"""Zero-shot classification from prompts, and the job that runs it.
 
-A class weight is the unit-length embedding of its one prompt; the score of a record is its cosine with that weight. Scores
-are neither scaled nor squashed, since only their order counts. No label is used anywhere.
+The score of a record for a class is the cosine of its embedding and that of the class's prompt (MERL with CKEPE); where a class
+has several prompts, the largest of their cosines (MoRE). Scores are neither scaled nor squashed, since only their order counts: a
+z-score a class, as MoRE prints, would change no metric. Records are recordings or images. No label is used anywhere.
 """
 
 from __future__ import annotations
@@ -18,20 +19,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.checkpoint import load_encoder, read_config
-from models.data import Labelled, labelled_records
+from models.data import AnyStore, Labelled, labelled_records
 from models.embeddings import device_of, encode_rows
 from models.errors import ConfigurationError, TrainingError
 from models.head_job import make_origin, save_table
+from models.image_store import open_image_store
 from models.jobs import ZeroShotJob
 from models.method import Method
 from models.progress import Progress
-from models.prompts import prompt_for
+from models.prompts import Prompt, is_prompt, prompt_for
 from models.store import open_store
-from models.types import Features
+from models.types import Features, Modality
 
 
 def class_weights(method: Method, prompts: list[str], device: torch.device) -> NDArray[np.float32]:
-    """Unit-length embedding (C, D) of one prompt a class.
+    """Unit-length embeddings (C, D) of prompts.
 
     Raises:
         ConfigurationError: the method has no text tower.
@@ -51,7 +53,7 @@ def classify(job: ZeroShotJob, progress: Progress) -> dict[str, Any]:
         ConfigurationError: a prompt set cannot be read, or the method has no text tower.
     """
     started = time.perf_counter()
-    store, device = open_store(job.store).select(read_config(job.bundle)["input"]["leads"]), device_of(job.accelerator)
+    store, device = _open(job), device_of(job.accelerator)
     tasks = {task: labelled_records(store, path) for task, path in sorted(job.labels.items())}
     sets = {name: _read_prompts(path) for name, path in sorted(job.prompts.items())}
     judged = {task: data.of_folds([*job.validation_folds, *job.test_folds]) for task, data in tasks.items()}
@@ -74,6 +76,12 @@ def classify(job: ZeroShotJob, progress: Progress) -> dict[str, Any]:
     return {"tables": tables, "records": len(rows_N), "timing": {"seconds": round(time.perf_counter() - started, 1)}}
 
 
+def _open(job: ZeroShotJob) -> AnyStore:
+    if job.modality == Modality.IMAGE:
+        return open_image_store(job.store)
+    return open_store(job.store).select(read_config(job.bundle)["input"]["leads"])
+
+
 def _score(
     job: ZeroShotJob,
     data: Labelled,
@@ -83,7 +91,7 @@ def _score(
     device: torch.device,
     task: str,
     name: str,
-    prompts: dict[str, str],
+    prompts: dict[str, Prompt],
     arm: str,
     bundle: Path,
 ) -> str | None:
@@ -92,12 +100,22 @@ def _score(
     if not found:
         return None
     scored = [i for i, _ in found]
-    weights_CD = class_weights(method, [prompt for _, prompt in found], device)
+    sentences = [[prompt] if isinstance(prompt, str) else prompt for _, prompt in found]
+    cosine_NP = embedding_ND @ class_weights(method, [s for group in sentences for s in group], device).T
     silent = [c for i, c in enumerate(data.classes) if i not in set(scored)]
-    selection = "cosine with one prompt a class, no label used" + (f"; no prompt, left out: {', '.join(silent)}" if silent else "")
+    most = max(len(group) for group in sentences)
+    said = "one prompt a class" if most == 1 else f"the best of up to {most} prompts a class"
+    selection = f"cosine with {said}, no label used" + (f"; no prompt, left out: {', '.join(silent)}" if silent else "")
     origin = make_origin(job, task, "zero_shot", arm, bundle, selection, prompts=name)
-    save_table(job, data, positions, embedding_ND @ weights_CD.T, origin, scored)
+    save_table(job, data, positions, largest(cosine_NP, [len(group) for group in sentences]), origin, scored)
     return origin.slug
+
+
+def largest(cosine_NP: NDArray[np.float32], sizes: list[int]) -> NDArray[np.float32]:
+    """The largest cosine (N, C) of each class; its prompts stand side by side, as many as `sizes` says."""
+    starts = np.cumsum([0, *sizes[:-1]])
+    found: NDArray[np.float32] = np.maximum.reduceat(cosine_NP, starts, axis=1)
+    return found
 
 
 def _shared_embedding(features: Features) -> Tensor:
@@ -106,11 +124,12 @@ def _shared_embedding(features: Features) -> Tensor:
     return functional.normalize(features.embedding_BD.float(), dim=1)
 
 
-def _read_prompts(path: Path) -> dict[str, str]:
+def _read_prompts(path: Path) -> dict[str, Prompt]:
+    expected = "a JSON object of class code and prompt, or prompts, is expected"
     try:
         prompts = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{path} is not a prompt set ({error}); a JSON object of class code and prompt is expected") from error
-    if not isinstance(prompts, dict) or not all(isinstance(v, str) for v in prompts.values()):
-        raise ConfigurationError(f"{path} is not a prompt set; a JSON object of class code and prompt is expected")
+        raise ConfigurationError(f"{path} is not a prompt set ({error}); {expected}") from error
+    if not isinstance(prompts, dict) or not all(is_prompt(v) for v in prompts.values()):
+        raise ConfigurationError(f"{path} is not a prompt set; {expected}")
     return prompts

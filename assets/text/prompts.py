@@ -1,7 +1,8 @@
 """Prompt sets for zero-shot classification: our own descriptions, class names alone, and sets from files the user names.
 
-A set is a flat JSON object, key -> prompt. A key is a class code, or "task:code" where a code means different things in
-different tasks (STTC is a superclass and, narrower, a subclass). `models.prompts.prompt_for` finds the prompt of a class.
+A set is a flat JSON object, key -> prompt, or a list of prompts of which the best fitting one counts. A key is a class code, or
+"task:code" where a code means different things in different tasks (STTC is a superclass and, narrower, a subclass).
+`models.prompts.prompt_for` finds the prompt of a class. The sets of Einthoven hold SCP-ECG's statements and CheXpert's findings.
 The descriptions of the set `einthoven` are written for Einthoven, in the manner of CKEPE (Liu et al., ICML 2024, arXiv 2403.06659):
 a definition, synonyms, sub-types and ECG signs, separated by commas.
 """
@@ -12,8 +13,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from assets.chexpert_labels import FINDINGS
 from assets.scp import STATEMENTS, SUBCLASS_NAMES, SUPERCLASS_NAMES
+from assets.text.chest_prompts import chest_prompts
 from models.errors import EinthovenError
+from models.prompts import Prompt, is_prompt
 
 _OWN = Path(__file__).with_name("prompts_einthoven.json")
 
@@ -22,13 +26,13 @@ class PromptError(EinthovenError):
     """A prompt set that cannot be used."""
 
 
-def prompt_sets(configured: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+def prompt_sets(configured: Mapping[str, Path]) -> dict[str, dict[str, Prompt]]:
     """All prompt sets by name: einthoven, plain, and the configured ones.
 
     Raises:
-        PromptError: a file is missing or is not a JSON object of texts, or takes the name of a set of ours.
+        PromptError: a file is missing or is not a JSON object of texts or lists of them, or takes the name of a set of ours.
     """
-    sets = {"einthoven": read_prompts(_OWN), "plain": plain_prompts()}
+    sets = {"einthoven": read_prompts(_OWN) | chest_prompts(), "plain": plain_prompts()}
     for name, path in configured.items():
         if name in sets:
             raise PromptError(f"{path}: the name {name!r} belongs to a prompt set of Einthoven; choose another name in settings.yaml")
@@ -36,7 +40,7 @@ def prompt_sets(configured: Mapping[str, Path]) -> dict[str, dict[str, str]]:
     return sets
 
 
-def read_prompts(path: Path) -> dict[str, str]:
+def read_prompts(path: Path) -> dict[str, Prompt]:
     """Read a prompt set.
 
     Raises:
@@ -50,13 +54,13 @@ def read_prompts(path: Path) -> dict[str, str]:
         raise PromptError(f"{path} is not JSON ({error}); it should be an object of class code and prompt") from error
     if not isinstance(pairs, _Pairs) or not pairs:
         raise PromptError(f"{path} should be a JSON object of class code and prompt, with at least one entry")
-    prompts: dict[str, str] = {}
+    prompts: dict[str, Prompt] = {}
     for key, value in pairs:
-        if not isinstance(value, str) or not value.strip():
-            raise PromptError(f"{path}, key {key!r}: a prompt must be a text that is not empty")
+        if isinstance(value, _Pairs) or not is_prompt(value):
+            raise PromptError(f"{path}, key {key!r}: a prompt must be a text that is not empty, or a list of such texts")
         if key in prompts:
             raise PromptError(f"{path}, key {key!r}: stands there twice; keep one")
-        prompts[key] = value
+        prompts[key] = value  # type: ignore[assignment]  # is_prompt has looked at it
     return prompts
 
 
@@ -64,13 +68,13 @@ class _Pairs(list[tuple[str, object]]):
     """A JSON object as read, with repeated keys kept."""
 
 
-def plain_prompts() -> dict[str, str]:
-    """Class names alone, for all statements, superclasses and subclasses of SCP-ECG."""
-    prompts = {code: s.name for code, s in STATEMENTS.items()}
+def plain_prompts() -> dict[str, Prompt]:
+    """Class names alone, for all statements, superclasses and subclasses of SCP-ECG and all findings of CheXpert's labeller."""
+    prompts: dict[str, Prompt] = {code: s.name for code, s in STATEMENTS.items()}
     for task, names in (("super", SUPERCLASS_NAMES), ("sub", SUBCLASS_NAMES)):
         for code, name in names.items():
             if code not in prompts:
                 prompts[code] = name
             elif prompts[code] != name:
                 prompts[f"{task}:{code}"] = name
-    return prompts
+    return prompts | dict(FINDINGS)

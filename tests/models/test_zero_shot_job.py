@@ -17,7 +17,7 @@ from models.predictions import read_predictions
 from models.progress import Progress
 from models.store import open_store
 from models.train import main, run
-from models.zero_shot import class_weights
+from models.zero_shot import class_weights, largest
 
 if TYPE_CHECKING:
     from conftest import Study
@@ -38,6 +38,33 @@ def test_scores_are_cosines_and_classes_without_a_prompt_are_named(trained: Stud
         weight_D = class_weights(method, [prompt], torch.device("cpu"))[0]
         expected = float(embedding_D @ weight_D / np.linalg.norm(embedding_D) / np.linalg.norm(weight_D))
         assert table.scores_NC[5, column] == pytest.approx(expected, abs=1e-5)
+
+
+def test_of_several_prompts_the_best_fitting_counts(trained: Study) -> None:
+    sentences = ["normal ecg", "sinus rhythm", "no finding"]
+    sets = {
+        "one": {"HYP": "ventricular hypertrophy", "NORM": "normal ecg"},
+        "many": {"HYP": ["ventricular hypertrophy"], "NORM": sentences},
+    }
+    sets |= {f"only {s}": {"HYP": "ventricular hypertrophy", "NORM": s} for s in sentences}
+    for name, prompts in sets.items():
+        (trained.folder / f"{name}.json").write_text(json.dumps(prompts))
+    job = trained.job("zero_shot", "several", prompts={name: str(trained.folder / f"{name}.json") for name in sets})
+    assert main([str(job)]) == 0
+    folder = trained.folder / "several" / "predictions"
+    tables = {name: read_predictions(folder / f"super-zero_shot-pretrained-{name}.parquet") for name in sets}
+    single = np.stack([tables[f"only {s}"].scores_NC[:, 1] for s in sentences])
+    np.testing.assert_allclose(tables["many"].scores_NC[:, 1], single.max(axis=0), atol=1e-6)
+    np.testing.assert_allclose(tables["many"].scores_NC[:, 0], tables["one"].scores_NC[:, 0], atol=1e-6)
+    assert "the best of up to 3 prompts a class" in tables["many"].origin.selection
+    assert "one prompt a class" in tables["one"].origin.selection
+
+
+def test_the_largest_of_each_group_is_what_a_loop_finds() -> None:
+    cosine_NP = np.random.default_rng(0).normal(size=(7, 6)).astype(np.float32)
+    expected = [[max(row[0:1]), max(row[1:4]), max(row[4:6])] for row in cosine_NP.tolist()]
+    np.testing.assert_array_equal(largest(cosine_NP, [1, 3, 2]), np.array(expected, np.float32))
+    np.testing.assert_array_equal(largest(cosine_NP, [1] * 6), cosine_NP)
 
 
 def test_order_of_classes_does_not_matter(trained: Study) -> None:
