@@ -1,0 +1,1 @@
+"""MoRE: contrastive pretraining of chest X-ray, ECG and report."""
