@@ -8,7 +8,7 @@ import time
 import torch
 from torch import nn
 
-from models.method import Method
+from models.method import ContrastiveMethod, Method
 from models.types import Batch
 
 
@@ -23,7 +23,9 @@ def flops_per_record(method: Method, batch: Batch) -> float:
     twin = copy.deepcopy(method).train()
     # Fused attention kernels are not counted on every device, the matrix products they consist of are.
     with torch.random.fork_rng(devices=[]), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        twin.loss(batch).total.backward()  # type: ignore[no-untyped-call]
+        # Parts of a batch run twice to save memory, which is no work on records; and this batch may be smaller than their number.
+        losses = twin.contrast(twin.towers(batch)) if isinstance(twin, ContrastiveMethod) else twin.loss(batch)
+        losses.total.backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops() / len(batch.signal_BLT))
 
 

@@ -32,3 +32,9 @@ def test_count_is_that_of_the_layers_and_leaves_no_trace() -> None:
     assert all(torch.equal(state[k], v) for k, v in method.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random_state)
     assert all(p.grad is None for p in method.parameters())
+
+
+def test_parts_of_a_batch_are_no_more_operations() -> None:
+    batch = Batch(torch.randn(2, 12, 1000), torch.arange(2), ["sinus rhythm", "normal ecg"])
+    once, in_parts = (flops_per_record(create_method("merl", SPEC.configure("tiny", accumulate=n)), batch) for n in (1, 4))
+    assert once == in_parts
