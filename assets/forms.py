@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -56,8 +57,17 @@ def chosen(spec: MethodSpec, form: dg.Config) -> tuple[str, int, Any]:
     """
     values = {k: v for k, v in form.model_dump().items() if v is not None}
     preset, seed = values.pop("preset"), int(values.pop("seed"))
-    overrides = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    preset = str(getattr(preset, "value", preset))
+    return preset, seed, overridden(spec, preset, values)
+
+
+def overridden(spec: MethodSpec, preset: str, values: Mapping[str, Any]) -> Any:
+    """A preset's configuration with some options replaced; lists stand for tuples.
+
+    Raises:
+        ConfigurationError: unknown preset or option, or a value that the method refuses.
+    """
     try:
-        return str(getattr(preset, "value", preset)), seed, spec.configure(str(getattr(preset, "value", preset)), **overrides)
+        return spec.configure(preset, **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"{spec.name}: {error}") from error

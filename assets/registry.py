@@ -17,7 +17,7 @@ from assets.materialize import WorkspaceResource, asset_key, explained, require,
 from assets.outputs import Built, Key, Output, OutputError, Workspace
 from assets.scoring import Person
 from assets.settings import PROJECT, Settings
-from assets.training import configured, data_keys, gate_for, partitions_for, tasks_for
+from assets.training import configured, gate_for, inputs_for, partitions_for, task_home, task_homes
 from assets.verdicts import BLOCKING, load
 from models.predictions import Predictions, read_predictions
 from models.registry import get_spec
@@ -89,9 +89,8 @@ def _draw(folder: Path, spec: MethodSpec, evaluation: Path, dataset: type[Datase
 
     (folder / "figures").mkdir()
     gate = gate_for(spec, dataset)
-    roc_figure(
-        folder / "figures" / "roc_at_the_gate.png", _contender(gate, evaluation, spec.name, "").predictions.folds(dataset.split.test)
-    )
+    test_folds = task_home(spec, dataset, gate.task)[0].split.test
+    roc_figure(folder / "figures" / "roc_at_the_gate.png", _contender(gate, evaluation, spec.name, "").predictions.folds(test_folds))
 
 
 def current_decision(settings: Settings, method: str, dataset: str) -> dict[str, Any] | None:
@@ -145,7 +144,8 @@ def offer(settings: Settings, spec: MethodSpec, dataset: str, actor: str, by_han
         if holder is None
         else _contender(gate, settings.home / holder.tags["einthoven.evaluation"], f"{name} version {holder.version}", holder.bundle_sha256)
     )
-    people, leaked = _people(workspace, encoder, dataset)
+    home, _ = task_home(spec, get_dataset(dataset), gate.task)
+    people, leaked = _people(workspace, encoder, dataset, home)
     decision = decide(
         gate,
         _contender(gate, evaluation.folder, f"{name} version {version.version}", version.bundle_sha256),
@@ -154,7 +154,7 @@ def offer(settings: Settings, spec: MethodSpec, dataset: str, actor: str, by_han
         checks=_checks(workspace, spec, encoder, dataset),
         leaked_patients=leaked,
         people=people,
-        test_folds=get_dataset(dataset).split.test,
+        test_folds=home.split.test,
         margins=GateMargins.load(PROJECT / "params.yaml"),
     )
     if not by_hand and version.version in model_registry.rolled_back(settings, name):
@@ -175,30 +175,32 @@ def _contender(gate: GateRule, evaluation: Path, label: str, bundle_sha256: str)
     by_arm: dict[str, Predictions] = {t.origin.arm: t for t in tables}
     if "pretrained" not in by_arm:
         raise OutputError(
-            f"{evaluation} holds no prediction table for the gate's rule ({gate.task}, {gate.protocol}); evaluate the method again"
+            f"{evaluation} holds no prediction table for the gate's rule ({gate.task}, {gate.protocol}), so the version cannot be judged; "
+            "evaluate the method again, or train it with what that task needs (a task about images needs a pairing)"
         )
     return Contender(label, bundle_sha256, by_arm["pretrained"], by_arm.get("random_init"))
 
 
-def _people(workspace: Workspace, encoder: Output, dataset: str) -> tuple[dict[str, Person], int]:
-    """Sex and age of every record, and how many test patients the encoder was trained on."""
+def _people(workspace: Workspace, encoder: Output, dataset: str, home: type[Dataset]) -> tuple[dict[str, Person], int]:
+    """Sex and age of every record of the gate's task, and how many of its test patients the encoder was trained on."""
     import pandas as pd
 
-    records = pd.read_parquet(workspace.require(Key(("raw", dataset))).path("records.parquet"))
+    learned, records = (pd.read_parquet(workspace.require(Key(("raw", d))).path("records.parquet")) for d in (dataset, home.name))
     ages = [None if age != age else float(age) for age in records["age"]]
     people = {r: Person(s, a) for r, s, a in zip(records["record_id"], records["sex"], ages, strict=True)}
-    trained = set(records.loc[records["fold"].isin(encoder.facts["train_folds"]), "patient_id"])
-    tested = set(records.loc[records["fold"].isin(get_dataset(dataset).split.test), "patient_id"])
+    trained = set(learned.loc[learned["fold"].isin(encoder.facts["train_folds"]), "patient_id"])
+    tested = set(records.loc[records["fold"].isin(home.split.test), "patient_id"])
     return people, len(trained & tested)
 
 
 def _checks(workspace: Workspace, spec: MethodSpec, encoder: Output, dataset: str) -> dict[str, bool]:
     """Every blocking check of everything that the challenger was made from and judged by, and whether it passed."""
-    tasks = tasks_for(spec, get_dataset(dataset))
-    config = configured(spec, encoder.facts["config"])
-    keys = [Key(("raw", dataset)), *data_keys(spec, config, dataset), *(Key(("labels", dataset), t) for t in tasks)]
-    keys += [Key((*parts, spec.name), dataset) for parts in (("encoder",), ("evaluation",))]
-    keys += [Key(("head", spec.name, t), dataset) for t in tasks]
+    homes, inputs = task_homes(spec, get_dataset(dataset)), inputs_for(spec, configured(spec, encoder.facts["config"]), dataset)
+    data = [*inputs.keys, *(Key(("labels", home.name), task) for task, (home, _) in homes.items())]
+    sources = dict.fromkeys([dataset, *(key.parts[1] for key in data if key.stage != "pairing")])
+    stages = ["encoder", "evaluation"] if spec.first_stage is None else [spec.first_stage.name, "encoder", "evaluation"]
+    keys = [*(Key(("raw", name)) for name in sources), *data, *(Key((stage, spec.name), dataset) for stage in stages)]
+    keys += [Key(("head", spec.name, t), dataset) for t in homes]
     outputs = [workspace.require(k) for k in keys]
     verdicts = {f"{o.key} {check}": load(workspace, o, check) for o in outputs for check in BLOCKING[o.key.stage]}
     return {name: bool(verdict and verdict.passed) for name, verdict in verdicts.items()}

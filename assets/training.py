@@ -17,6 +17,8 @@ from assets.pairing_rules import RULES, PairingRule
 from assets.settings import workspace_home
 from assets.user_tasks import user_task_names
 from models.errors import ConfigurationError
+from models.recipes import ImageRecipe, Recipe
+from models.registry import get_recipe
 from models.spec import GateRule, MethodSpec, Stage
 from models.types import Modality
 
@@ -120,6 +122,21 @@ def fits(spec: MethodSpec, config: Any, source: type[Dataset]) -> bool:
         return False
 
 
+def wrong_size(config: Any, inputs: Inputs) -> str | None:
+    """What the stores of a configuration's recipes will hold that its network is not built for, in words; None where all fits."""
+    if inputs.signals is not None:
+        source, recipe = get_dataset(inputs.signals.parts[1]), get_recipe(config.recipe)
+        if isinstance(recipe, Recipe):
+            n_samples = round((recipe.window_s or source.window_s) * (recipe.fs_hz or source.fs_hz))
+            if n_samples != config.n_samples:
+                return f"recipe {recipe.name} stores {n_samples} samples a recording of {source.name}, the configuration says n_samples={config.n_samples}"
+    if inputs.images is not None:
+        pictures = get_recipe(config.image_recipe)
+        if isinstance(pictures, ImageRecipe) and (pictures.height, pictures.width) != (config.image_size, config.image_size):
+            return f"recipe {pictures.name} stores images of {pictures.height} x {pictures.width}, the configuration says image_size={config.image_size}"
+    return None
+
+
 def inputs_for(spec: MethodSpec, config: Any, dataset: str, stage: Stage | None = None) -> Inputs:
     """What a configuration reads of a dataset, or a stage before the encoder's.
 
@@ -151,10 +168,14 @@ def data_keys(spec: MethodSpec, config: Any, dataset: str) -> list[Key]:
 
 
 def _advice(spec: MethodSpec, config: Any, source: type[Dataset]) -> str:
-    presets = [name for name, preset in spec.presets.items() if fits(spec, preset, source)]
     others = [d.name for d in map(get_dataset, list_datasets()) if fits(spec, config, d) and tasks_for(spec, d)]
-    fitting = f"presets that fit {source.name}: {', '.join(presets)}" if presets else f"no preset fits {source.name}"
-    return f"{fitting}; datasets that fit this configuration: {', '.join(others) or 'none'}"
+    return f"presets that fit {source.name}: {', '.join(presets_for(spec, source)) or 'none'}; datasets that fit this configuration: {', '.join(others) or 'none'}"
+
+
+def presets_for(spec: MethodSpec, source: type[Dataset]) -> list[str]:
+    """The presets that can be trained on a dataset as their recipes store it."""
+    fitting = [(name, config) for name, config in spec.presets.items() if fits(spec, config, source)]
+    return [name for name, config in fitting if not wrong_size(config, inputs_for(spec, config, source.name))]
 
 
 def _words(names: Iterable[str]) -> str:

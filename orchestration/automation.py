@@ -10,8 +10,9 @@ from assets.dataset import Dataset, get_dataset, list_datasets
 from assets.encoders import CODE_VERSION
 from assets.materialize import asset_key
 from assets.outputs import Key, OutputError, Workspace, digest
-from assets.training import configured, data_keys, datasets_for, tasks_for
+from assets.training import configured, data_keys, datasets_for, task_homes, tasks_for
 from assets.verdicts import UnsafeUpstreamError, require_checked
+from models.errors import ConfigurationError
 from models.registry import get_spec, list_methods
 from models.spec import MethodSpec
 from orchestration.jobs import SCAN, TRAIN, train_job_name
@@ -56,30 +57,37 @@ def retrain_request(workspace: Workspace, spec: MethodSpec, dataset: type[Datase
         return f"{key}: never trained; train it once by hand"
     try:
         current = _data_versions(workspace, spec, encoder.facts["config"], dataset)
-    except (OutputError, UnsafeUpstreamError) as error:
+    except (ConfigurationError, OutputError, UnsafeUpstreamError) as error:
         return f"{key}: {error}"
     code_version = f"{CODE_VERSION}.{spec.version}"
     if encoder.manifest["code_version"] == code_version and _uses(workspace, spec, dataset.name, current):
         return f"{key}: trained on the current data and code"
     options = {k: v for k, v in encoder.facts["config"].items() if v is not None}
     config = {"preset": encoder.facts["preset"], "seed": encoder.facts["seed"], **options}
+    trained = [spec.first_stage.name, "encoder"] if spec.first_stage is not None else ["encoder"]
     return dg.RunRequest(
         run_key=f"{key}:{digest(current)[:16]}:{code_version}",
         job_name=train_job_name(spec.name),
         partition_key=dataset.name,
-        run_config={"ops": {"__".join(asset_key("encoder", spec.name).path): {"config": config}}},
+        run_config={"ops": {"__".join(asset_key(stage, spec.name).path): {"config": config} for stage in trained}},
         tags={"einthoven/reason": "data or code has changed"},
     )
 
 
 def _data_versions(workspace: Workspace, spec: MethodSpec, config: dict[str, Any], dataset: type[Dataset]) -> dict[str, str]:
-    keys = [*data_keys(spec, configured(spec, config), dataset.name), *(Key(("labels", dataset.name), t) for t in tasks_for(spec, dataset))]
+    keys = data_keys(spec, configured(spec, config), dataset.name)
+    keys += [Key(("labels", home.name), task) for task, (home, _) in task_homes(spec, dataset).items()]
     return {str(k): require_checked(workspace, k).data_version for k in keys}
 
 
 def _uses(workspace: Workspace, spec: MethodSpec, dataset: str, current: dict[str, str]) -> bool:
-    """Whether encoder and heads were made from exactly these data versions."""
-    stages = [Key(("encoder", spec.name), dataset), *(Key(("head", spec.name, t), dataset) for t in tasks_for(spec, get_dataset(dataset)))]
+    """Whether encoder, heads and the stage before were made from exactly these data versions."""
+    trained = [] if spec.first_stage is None else [Key((spec.first_stage.name, spec.name), dataset)]
+    stages = [
+        *trained,
+        Key(("encoder", spec.name), dataset),
+        *(Key(("head", spec.name, t), dataset) for t in tasks_for(spec, get_dataset(dataset))),
+    ]
     outputs = [workspace.current(k) for k in stages]
     return all(o is not None and all(current.get(n, v) == v for n, v in o.manifest["upstream"].items()) for o in outputs)
 

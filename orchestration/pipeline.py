@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from assets.dataset import get_dataset
+from assets.dataset import Dataset, get_dataset
 from assets.encoders import supplied_weights
+from assets.forms import overridden
 from assets.materialize import asset_key
 from assets.outputs import Key
+from assets.pairing import source_keys
 from assets.settings import load
-from assets.training import data_keys, datasets_for, tasks_for
+from assets.training import datasets_for, inputs_for, presets_for, task_homes, wrong_size
 from models.errors import ConfigurationError, EinthovenError
 from models.registry import get_spec, list_methods
+from models.spec import MethodSpec
 
 if TYPE_CHECKING:
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
@@ -49,31 +52,48 @@ def plan(
         ConfigurationError: unknown names, a dataset that lacks what the method learns from, or weights that are not supplied.
     """
     spec, source = get_spec(method), get_dataset(dataset)
+    asked = {"preset": preset, "seed": seed, **(overrides or {})}
+    options = overridden(spec, preset, overrides or {})
+    if problem := wrong_size(options, inputs_for(spec, options, dataset)):  # say at once what would be refused hours later
+        presets = ", ".join(presets_for(spec, source)) or "none"
+        raise ConfigurationError(f"{method}: {problem}; presets that fit: {presets}; or set recipe and size by --option")
     if source not in datasets_for(spec):
         offers = ", ".join(d.name for d in datasets_for(spec)) or "none"
-        raise ConfigurationError(
-            f"{method} learns from {', '.join(spec.modalities)}, which {dataset} does not offer; datasets that do: {offers}"
-        )
-    trained = [
-        spec,
-        *(s for s in map(get_spec, list_methods()) if baselines and s.baseline and s.name != method and source in datasets_for(s)),
-    ]
-    supplied_weights(load(), spec.configure(preset, **(overrides or {})))  # say at once what would be missing hours later
-    trained.reverse()  # baselines first, so that they stand on the leaderboard when the method is judged
-    joined = load().open_dataset(source).companion_folders
-    steps = [*(Step((("raw", name),)) for name in (dataset, *joined)), Step((("prompts",),))]
-    data: list[Key] = []
-    for s in trained:
-        options = s.configure(preset if preset in s.presets else "tiny", **((overrides or {}) if s is spec else {}))
-        data += [*data_keys(s, options, dataset), *(Key(("labels", dataset), t) for t in tasks_for(s, source))]
-    steps += [Step((k.parts,), k.partition) for k in dict.fromkeys(data)]
-    for s in trained:
-        config = {"preset": preset if preset in s.presets else "tiny", "seed": seed, **((overrides or {}) if s is spec else {})}
-        keys = [("encoder", s.name), *(("head", s.name, t) for t in tasks_for(s, source)), ("evaluation", s.name), ("leaderboard",)]
+        raise ConfigurationError(f"{dataset} has no task to judge {method} by, or no preset fits it; datasets for {method}: {offers}")
+    supplied_weights(load(), options)
+    others = [s for s in map(get_spec, list_methods()) if baselines and s.baseline and s.name != method and source in datasets_for(s)]
+    fitting = [(s, presets_for(s, source)) for s in others]
+    runs = [(s, {"preset": preset if preset in found else found[0], "seed": seed}) for s, found in fitting if found]
+    runs.append((spec, asked))  # after the baselines, so that they stand on the leaderboard when the method is judged
+    steps = _data_steps([(s, _options(s, config)) for s, config in reversed(runs)], source)
+    for s, config in runs:
+        trained = [("encoder", s.name)] if s.first_stage is None else [(s.first_stage.name, s.name), ("encoder", s.name)]
+        keys = [*trained, *(("head", s.name, t) for t in task_homes(s, source)), ("evaluation", s.name), ("leaderboard",)]
         if not s.baseline:
             keys.append(("registry", s.name))
-        steps.append(Step(tuple(keys), dataset, {_op("encoder", s.name): {"config": config}}))
+        steps.append(Step(tuple(keys), dataset, {_op(*parts): {"config": config} for parts in trained}))
     return steps
+
+
+def _options(spec: MethodSpec, config: dict[str, Any]) -> Any:
+    """The configuration of a filled-in form."""
+    return overridden(spec, config["preset"], {k: v for k, v in config.items() if k not in ("preset", "seed")})
+
+
+def _data_steps(runs: Sequence[tuple[MethodSpec, Any]], source: type[Dataset]) -> list[Step]:
+    """Everything that methods read of a dataset and of those paired with it, in an order in which it can be made."""
+    keys: list[Key] = []
+    for spec, options in runs:
+        inputs = inputs_for(spec, options, source.name)
+        keys += [] if inputs.rule is None else source_keys(inputs.rule)
+        keys += inputs.keys
+        keys += [Key(("labels", home.name), task) for task, (home, _) in task_homes(spec, source).items()]
+    keys.sort(key=lambda key: key.stage == "pairing")  # after everything that a rule reads
+    folders = dict.fromkeys(key.parts[1] for key in keys if key.stage in ("raw", "cleaned", "labels", "reports"))
+    named = dict.fromkeys([source.name, *folders])
+    named |= dict.fromkeys(name for d in list(named) for name in load().open_dataset(get_dataset(d)).companion_folders)
+    raw = [Key(("raw", name)) for name in named]
+    return [Step((k.parts,), k.partition) for k in dict.fromkeys([*raw, Key(("prompts",)), *keys])]
 
 
 def execute(steps: Sequence[Step], instance: dg.DagsterInstance, announce: Any) -> None:

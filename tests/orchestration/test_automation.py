@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from assets.access import Access
+from assets.encoders import CODE_VERSION
 from assets.outputs import Built, Key, Output, Workspace
 from assets.settings import load
 from assets.training import plain
@@ -38,7 +39,7 @@ def publish(
     passed: bool = True,
 ) -> Output:
     workspace = Workspace(home)
-    code = f"1.{SPEC.version}" if key.stage in ("encoder", "head") else "1"
+    code = f"{CODE_VERSION}.{SPEC.version}" if key.stage in ("encoder", "head") else "1"
     output = workspace.publish(
         key, lambda _: Built(rows=1, facts=facts or {}), code_version=code, access=Access.OPEN, config={"c": config}, upstream=upstream
     )
