@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from models.errors import EinthovenError
-from models.predictions import Predictions
+from models.predictions import Origin, Predictions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
     from models.metrics.bootstrap import Interval, Metric
 
-LOGIT_PROTOCOLS = ("linear_probe", "finetune")
+LOGIT_PROTOCOLS = ("linear_probe", "finetune", "fused", "fused_image_only")
 """Protocols whose scores are logits, so that a sigmoid makes probabilities; zero-shot scores are cosines and have no calibration."""
 
 AGE_BANDS = ((0.0, 40.0, "under 40"), (40.0, 60.0, "40 to 59"), (60.0, 75.0, "60 to 74"), (75.0, math.inf, "75 and over"))
-GAIN = "macro_auroc_gain_over_random_init"
+GAIN_SUFFIX = "_gain_over_random_init"
+GAIN = f"macro_auroc{GAIN_SUFFIX}"
 F1 = "macro_f1_at_validation_threshold"
+SINGLE_LABEL = "single_label_macro_auroc"
+SINGLE_LABEL_ORDER = ("NORM", "STTC", "MI", "HYP", "CD")
+"""MoRE gives each record of PTB-XL one superclass, the first of these that it has; records without any are left out."""
 
 
 class ScoringError(EinthovenError):
@@ -81,12 +85,28 @@ def score_table(
     without = [c for i, c in enumerate(test.classes) if i not in set(usable.tolist()) or c in missing]
     rows.append(_row(test, F1, interval, _about(interval, without)))
 
+    if test.origin.protocol == "zero_shot" and set(SINGLE_LABEL_ORDER) == set(test.classes):
+        single = single_labels(test)
+        if len(single.record_id):
+            interval = patient_bootstrap(single.scores_NC, single.labels_NC, single.patient_id, n_resamples, seed)
+            rows.append(_row(single, SINGLE_LABEL, interval, _about(interval, [])))
     if test.origin.protocol in LOGIT_PROTOCOLS:
         for name, values in (("macro_ece", calibration_error_per_class), ("macro_brier", brier_per_class)):
             rows.append(_plain(test, name, float(values(probabilities(test), test.labels_NC).mean()), len(test.classes), 0))
     for name, value in zip(test.classes, per_class, strict=True):
         rows.append(_plain(test, f"auroc:{name}", float(value), int(not np.isnan(value)), int(np.isnan(value))))
     return rows
+
+
+def single_labels(predictions: Predictions) -> Predictions:
+    """The records with a superclass, each with the first one of `SINGLE_LABEL_ORDER` alone."""
+    import numpy as np
+
+    columns = [predictions.classes.index(c) for c in SINGLE_LABEL_ORDER]
+    held_NC = predictions.labels_NC[:, columns] == 1
+    first_NC = (held_NC & (np.cumsum(held_NC, axis=1) == 1)).astype(np.int8)
+    table = _take(predictions, np.flatnonzero(held_NC.any(axis=1)), columns)
+    return replace(table, labels_NC=first_NC[held_NC.any(axis=1)])
 
 
 def compare_arms(tables: Iterable[Predictions], test_folds: Sequence[int], seed: int = 0, n_resamples: int = 1000) -> list[dict[str, Any]]:
@@ -250,8 +270,14 @@ def _row(test: Predictions, metric: str, interval: Interval, note: str) -> dict[
 
 def _plain(test: Predictions, metric: str, value: float, n_classes: int, n_undefined: int) -> dict[str, Any]:
     """A row without an interval."""
-    origin = test.origin
-    return {
+    people = {"n_records": len(test.record_id), "n_patients": len(set(test.patient_id.tolist()))}
+    chance = 0.5 if metric == "macro_auroc" or metric.startswith("auroc:") else math.nan
+    return metric_row(test.origin, metric, value, **people, n_classes=n_classes, n_undefined=n_undefined, chance=chance)
+
+
+def metric_row(origin: Origin, metric: str, value: float, **entries: Any) -> dict[str, Any]:
+    """A row of metrics.parquet; `entries` fill the columns that are not about the origin."""
+    row: dict[str, Any] = {
         "dataset": origin.dataset,
         "task": origin.task,
         "method": origin.method,
@@ -260,15 +286,18 @@ def _plain(test: Predictions, metric: str, value: float, n_classes: int, n_undef
         "arm": origin.arm,
         "fraction": math.nan if origin.fraction is None else float(origin.fraction),
         "prompts": origin.prompts or "",
+        "direction": "",
         "seed": origin.seed,
         "metric": metric,
         "value": value,
         "low": math.nan,
         "high": math.nan,
-        "n_records": len(test.record_id),
-        "n_patients": len(set(test.patient_id.tolist())),
-        "n_classes": n_classes,
-        "n_undefined": n_undefined,
+        "chance": math.nan,
+        "n_records": 0,
+        "n_patients": 0,
+        "n_classes": 0,
+        "n_undefined": 0,
         "interval": "",
         "note": "",
     }
+    return row | entries

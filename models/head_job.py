@@ -1,4 +1,7 @@
-"""The job that trains the heads of one task, on an encoder and on its random-initialised twin."""
+"""The job that trains the heads of one task, on an encoder and on its random-initialised twin.
+
+A task is about recordings or about images; the protocol "fused" reads an image together with the ECG that a pairing ties to it.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.checkpoint import load_encoder, read_config, weights_sha256
-from models.data import IntArray, Labelled, labelled_records
-from models.embeddings import device_of, pooled_features
+from models.data import AnyStore, IntArray, Labelled, labelled_records
+from models.embeddings import device_of, pooled_features, shared_features
 from models.errors import ConfigurationError, TrainingError
 from models.finetune import finetune
+from models.fused import FusedRecipe, scores, train_fused, write_fused
 from models.heads import EpochReport, choose_label_ids, train_probes, write_probe
+from models.image_store import open_image_store
 from models.jobs import HeadJob, Job
+from models.paired import nearest_ecgs
 from models.predictions import Origin, Predictions, write_predictions
 from models.progress import Progress
-from models.store import open_store
+from models.store import Store, open_store
+from models.types import Modality
 
 ARMS = ("pretrained", "random_init")
+PROTOCOLS = ("linear_probe", "finetune", "fused")
+FUSED, FUSED_IMAGE_ONLY = "fused", "fused_image_only"
+"""Protocols of the tables of a fused head: with the ECGs that there are, and with none."""
+
 _PROBE_SELECTION = "Adam 1e-3, L2 1e-4, batch 16, 100 epochs, x 0.1 after 40; features standardised on the training records; epoch by validation macro AUROC"
 _FINETUNE_SELECTION = "AdamW, one cycle, the whole network; step by validation macro AUROC, stopped early"
 
@@ -61,17 +72,17 @@ def train_heads(job: HeadJob, progress: Progress) -> dict[str, Any]:
     """Train every protocol at every fraction of labels and write prediction tables of validation and test folds.
 
     Raises:
-        ConfigurationError: unknown protocol, or a fraction outside (0, 1].
+        ConfigurationError: unknown protocol or modality, a fraction outside (0, 1], or a fused head without a pairing.
         TrainingError: a fold group is empty, or labels do not fit.
         CheckpointError: an encoder bundle cannot be trusted.
     """
     started = time.perf_counter()
-    unknown = sorted(set(job.protocols) - {"linear_probe", "finetune"})
+    unknown = sorted(set(job.protocols) - set(PROTOCOLS))
     if unknown or any(not 0 < f <= 1 for f in job.fractions):
         raise ConfigurationError(
             f"head job: protocols {', '.join(unknown) or '-'} are unknown, or a fraction of {job.fractions} is not in (0, 1]"
         )
-    data = labelled_records(open_store(job.store).select(read_config(job.bundle)["input"]["leads"]), job.labels)
+    data = labelled_records(_open(job), job.labels)
     groups = {
         name: data.of_folds(folds)
         for name, folds in (("train", job.train_folds), ("validation", job.validation_folds), ("test", job.test_folds))
@@ -87,6 +98,8 @@ def train_heads(job: HeadJob, progress: Progress) -> dict[str, Any]:
         tables += _probe_all(work, chosen)
     if "finetune" in job.protocols:
         tables += _finetune_all(work, chosen)
+    if FUSED in job.protocols:
+        tables += _fuse_all(work, chosen)
     (job.output / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in work.history))
     (job.output / "label_ids.json").write_text(json.dumps(chosen, indent=1))
     return {
@@ -137,6 +150,51 @@ def _finetune_all(work: _Work, chosen: dict[str, list[str]]) -> list[str]:
         tables.append(origin.slug)
         _report(work, origin.slug, done.history, done.chosen)
     return tables
+
+
+def _fuse_all(work: _Work, chosen: dict[str, list[str]]) -> list[str]:
+    job, data, device = work.job, work.data, device_of(work.job.accelerator)
+    if job.pairing is None or job.signals is None or job.modality != Modality.IMAGE:
+        raise ConfigurationError("a fused head reads images with their ECGs: the job must name an image store, a pairing and signals")
+    signals = _signals(job, job.signals)
+    ecg_N = nearest_ecgs(job.pairing, data.column("record_id").tolist(), signals)
+    has_ecg_N, nothing_N = ecg_N >= 0, np.zeros(len(ecg_N), bool)
+    recipe = FusedRecipe()
+    selection = (
+        f"AdamW {recipe.lr:g}, batch {recipe.batch_size}, {recipe.epochs} epochs, ECG withheld from {recipe.ecg_absent:.0%} of training records; "
+        f"epoch by validation macro AUROC; {int(has_ecg_N[work.judged_N].sum())} of {len(work.judged_N)} judged images have an ECG"
+    )
+    tables = []
+    for arm, bundle in zip(ARMS, (job.bundle, job.random_init), strict=True):
+        method = load_encoder(bundle)
+        image_ND = shared_features(method, bundle, data.store, job.embeddings, device)[data.rows_N]
+        ecg_ND = shared_features(method, bundle, signals, job.embeddings, device)[ecg_N]  # rows without an ECG are not read
+        for fraction in job.fractions:
+            train_N = work.subset(fraction, chosen)
+            head, reports = train_fused(image_ND, ecg_ND, has_ecg_N, data.labels_NC, train_N, work.validation_N, job.seed, recipe)
+            defined = [r for r in reports if not np.isnan(r.validation)]
+            epoch = max(defined, key=lambda r: r.validation).epoch if defined else reports[-1].epoch
+            for protocol, seen_N in ((FUSED, has_ecg_N), (FUSED_IMAGE_ONLY, nothing_N)):
+                origin = make_origin(job, job.task, protocol, arm, bundle, selection, fraction=fraction)
+                judged_NC = scores(head, image_ND[work.judged_N], ecg_ND[work.judged_N], seen_N[work.judged_N])
+                save_table(job, data, work.judged_N, judged_NC, origin)
+                tables.append(origin.slug)
+                if protocol == FUSED:
+                    write_fused(job.output / "heads" / f"{origin.slug}.safetensors", head, data.classes)
+                    work.note(origin.slug, reports, epoch)
+                    _report(work, origin.slug, reports, epoch)
+    return tables
+
+
+def _open(job: HeadJob) -> AnyStore:
+    """The store that labels describe."""
+    if job.modality not in (Modality.ECG, Modality.IMAGE):
+        raise ConfigurationError(f"head job: labels describe {job.modality!r}; choose ecg or image")
+    return open_image_store(job.store) if job.modality == Modality.IMAGE else _signals(job, job.store)
+
+
+def _signals(job: HeadJob, folder: Path) -> Store:
+    return open_store(folder).select(read_config(job.bundle)["input"]["leads"])
 
 
 def _report(work: _Work, slug: str, reports: list[EpochReport], chosen: int) -> None:
