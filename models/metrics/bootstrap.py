@@ -219,7 +219,7 @@ def _draw_all(
     while found < n:
         if drawn >= MAX_DRAWS_PER_RESAMPLE * max(n, _FIRST_DRAWS) or (give_up and drawn and found * MAX_DRAWS_PER_RESAMPLE < drawn):
             return None, drawn
-        counts = _draw(rng, stratum_K, _FIRST_DRAWS)
+        counts = draw_with_replacement(rng, stratum_K, _FIRST_DRAWS)
         good = np.flatnonzero(_holds_all(counts, holds_KE, events))[: n - found]
         accepted.append(counts[good])
         found += len(good)
@@ -228,7 +228,7 @@ def _draw_all(
     return np.concatenate(accepted), used - n
 
 
-def _draw(rng: np.random.Generator, stratum_K: NDArray[np.int64], rows: int) -> NDArray[np.integer[Any]]:
+def draw_with_replacement(rng: np.random.Generator, stratum_K: NDArray[np.int64], rows: int) -> NDArray[np.integer[Any]]:
     """Counts (rows, K) of patients drawn with replacement within their strata."""
     n_patients = len(stratum_K)
     order = np.argsort(stratum_K, kind="stable")
