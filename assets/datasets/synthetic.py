@@ -26,6 +26,7 @@ from assets.chexpert_labels import FINDINGS
 from assets.dataset import LAB_COLUMNS, RECORD_COLUMNS, Dataset, DatasetError, Source, Task
 from assets.record import Record, RecordError
 from assets.scp import STATEMENTS, Statement, class_names, label_table, task_classes
+from assets.simulated_folders import fill_folder
 from assets.simulated_patients import FOLDS, PATIENT_CARDS, RHYTHM_CARDS, deal_records
 from assets.simulated_visits import CHEST, draw_visit
 from assets.splits import patient
@@ -286,18 +287,7 @@ def generate(folder: Path, n_records: int = DEFAULT_RECORDS, seed: int = 0) -> N
     """
     if n_records < 2 * FOLDS:
         raise ConfigurationError(f"{n_records} records do not fill {FOLDS} folds; ask for at least {2 * FOLDS}")
-    if folder.exists() and any(folder.iterdir()):
-        raise DatasetError(f"{folder} is not empty; name another folder, or delete it to generate the dataset again")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.parent / f".{folder.name}.partial-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir()
-        _write(partial, n_records, seed)
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    fill_folder(folder, lambda partial: _write(partial, n_records, seed))
 
 
 def _write(folder: Path, n_records: int, seed: int) -> None:

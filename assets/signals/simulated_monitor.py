@@ -39,6 +39,16 @@ def draw_beats(rng: Generator, duration: float, early: float = 0.0) -> Beats:
     return Beats(time_N[inside_N], early_N[inside_N])
 
 
+def draw_rhythm(rng: Generator, duration: float, per_minute: float, irregular: bool) -> Beats:
+    """A heart of a given mean rate whose beats come evenly, or at random as in atrial fibrillation."""
+    period = 60 / per_minute
+    n = int(1.6 * duration / period) + 4
+    steps_N = rng.gamma(14.0, 1 / 14.0, n) if irregular else 1 + 0.015 * rng.standard_normal(n)
+    time_N = rng.uniform(0.1, 0.6) + period * np.cumsum(np.maximum(steps_N, 0.45)) - period
+    inside_N = (time_N > 0) & (time_N < duration - 0.01)
+    return Beats(time_N[inside_N], np.zeros(int(inside_N.sum()), bool))
+
+
 def draw_ecg(
     beats: Beats, rng: Generator, fs_hz: float, duration: float, gains: tuple[float, ...], noise: float = 12.0
 ) -> NDArray[np.float64]:
