@@ -12,11 +12,25 @@ from assets.dataset import Dataset, get_dataset
 from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
 from assets.outputs import Built, Key, Output, Workspace, identify
 from assets.settings import Settings
-from assets.training import dataset_deps, datasets_for, job_base, mapped, partitions_for, tasks_for, tasks_of
+from assets.training import (
+    configured,
+    dataset_deps,
+    datasets_for,
+    inputs_for,
+    job_base,
+    mapped,
+    partitions_for,
+    task_homes,
+    tasks_for,
+    tasks_of,
+)
 from models.registry import get_spec
 from models.spec import MethodSpec
+from models.types import Modality
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
+VOCABULARIES = {Modality.ECG: "scp", Modality.IMAGE: "chexpert"}
+"""What prompts are written for: another vocabulary's code may read the same and mean something else."""
 
 
 def evaluation_asset(method: str) -> dg.AssetsDefinition:
@@ -52,29 +66,36 @@ def evaluation_asset(method: str) -> dg.AssetsDefinition:
 def make_evaluation(context: dg.AssetExecutionContext, settings: Settings, compute: Compute, spec: MethodSpec, dataset_name: str) -> Output:
     """Gather prediction tables, make the zero-shot ones, and compute the metrics of all of them."""
     workspace, dataset = Workspace(settings.home), get_dataset(dataset_name)
-    tasks = tasks_for(spec, dataset)
+    homes = task_homes(spec, dataset)
     key, encoder_key = Key(("evaluation", spec.name), dataset_name), Key(("encoder", spec.name), dataset_name)
-    head_keys = [Key(("head", spec.name, t), dataset_name) for t in tasks]
+    head_keys = [Key(("head", spec.name, t), dataset_name) for t in homes]
     upstream = require(workspace, encoder_key, *head_keys)
     encoder = upstream[str(encoder_key)]
     for head in (upstream[str(k)] for k in head_keys):
         _require_same_encoder(head, encoder)
+    stores: dict[Modality, Key] = {}
     if "zero_shot" in spec.protocols:
-        store_key = Key(("cleaned", dataset_name), encoder.facts["config"]["recipe"])
-        upstream |= require(workspace, store_key, Key(("prompts",)), *(Key(("labels", dataset_name), t) for t in tasks))
-    # Prompts describe the classes of one vocabulary; another's code may read the same and mean something else.
-    prompted = [t for t in tasks if "zero_shot" in spec.protocols and upstream[f"labels/{dataset_name}[{t}]"].facts["vocabulary"] == "scp"]
+        read = inputs_for(spec, configured(spec, encoder.facts["config"]), dataset_name)
+        stores = {m: k for m, k in ((Modality.ECG, read.signals), (Modality.IMAGE, read.images)) if k is not None}
+        labels = [Key(("labels", home.name), t) for t, (home, modality) in homes.items() if modality in stores]
+        upstream |= require(workspace, Key(("prompts",)), *stores.values(), *labels)
+    prompted = {modality: _prompted(homes, upstream, modality) for modality in stores}
     inputs: dict[str, Any] = {"code_version": f"{CODE_VERSION}.{spec.version}", "config": {}, "upstream": versions(upstream)}
     run_folder = workspace.run_folder(key, identify(**inputs))
 
     def build(folder: Path) -> Built:
         for head_key in head_keys:
             shutil.copytree(upstream[str(head_key)].folder / "predictions", folder / "predictions", dirs_exist_ok=True)
-        if prompted:
-            run_job(context, compute, _zero_shot_job(spec, dataset, encoder, upstream, prompted, run_folder))
-            collect(run_folder, folder / "zero_shot", "predictions")
-            shutil.copytree(folder / "zero_shot" / "predictions", folder / "predictions", dirs_exist_ok=True)
-            shutil.rmtree(folder / "zero_shot")
+        for modality, labels in prompted.items():
+            if labels:
+                place = run_folder / f"zero_shot_{modality}"
+                home = next(home for home, m in homes.values() if m is modality)
+                base = job_base("zero_shot", spec, home, encoder.facts["preset"], encoder.facts["seed"], place) | {"dataset": dataset_name}
+                job = base | _zero_shot(encoder, upstream["prompts"]) | {"modality": str(modality), "labels": labels}
+                run_job(context, compute, job | {"store": str(upstream[str(stores[modality])].folder)})
+                collect(place, folder / "zero_shot", "predictions")
+                shutil.copytree(folder / "zero_shot" / "predictions", folder / "predictions", dirs_exist_ok=True)
+                shutil.rmtree(folder / "zero_shot")
         context.log.info("computing metrics with patient bootstrap")
         return score(folder, dataset)
 
@@ -123,15 +144,18 @@ def _draw(folder: Path, tables: list[Any], test_folds: tuple[int, ...]) -> None:
         roc_figure(folder / "figures" / f"roc_{protocol}.png", most_labels.folds(test_folds))
 
 
-def _zero_shot_job(
-    spec: MethodSpec, dataset: type[Dataset], encoder: Output, upstream: dict[str, Output], tasks: list[str], run_folder: Path
-) -> dict[str, Any]:
-    prompts = upstream["prompts"]
-    return job_base("zero_shot", spec, dataset, encoder.facts["preset"], encoder.facts["seed"], run_folder) | {
+def _prompted(homes: dict[str, tuple[type[Dataset], Modality]], upstream: dict[str, Output], modality: Modality) -> dict[str, str]:
+    """Label tables of the tasks about a modality for which prompts are written, by task."""
+    tables = {task: upstream[str(Key(("labels", home.name), task))] for task, (home, m) in homes.items() if m is modality}
+    return {
+        task: str(table.path("labels.parquet")) for task, table in tables.items() if table.facts["vocabulary"] == VOCABULARIES[modality]
+    }
+
+
+def _zero_shot(encoder: Output, prompts: Output) -> dict[str, Any]:
+    return {
         "bundle": str(encoder.path("bundle")),
         "random_init": str(encoder.path("random_init")),
-        "store": str(upstream[str(Key(("cleaned", dataset.name), encoder.facts["config"]["recipe"]))].folder),
-        "labels": {t: str(upstream[str(Key(("labels", dataset.name), t))].path("labels.parquet")) for t in tasks},
         "prompts": {name: str(prompts.path(f"{name}.json")) for name in prompts.facts["sets"]},
     }
 
