@@ -5,7 +5,11 @@ not:
 
     bidmc_csv/bidmc_01_Signals.csv    time and signals at 125 Hz, in an order of its own in each recording
     bidmc_csv/bidmc_01_Fix.txt        age, sex, ward, the recording of MIMIC II that it was cut from
-    bidmc_csv/bidmc_01_Numerics.csv, bidmc_01_Breaths.csv    which are not read
+    bidmc_csv/bidmc_01_Numerics.csv   heart rate, breathing rate and oxygen saturation as the monitor showed them, every second
+    bidmc_csv/bidmc_01_Breaths.csv    which is not read
+
+There are no reports. What stands for one is a sentence or two made of the description and of the means of the monitor's numbers, which
+are a machine's; labels of the task `vitals` come from the same means.
 
 Patients. The recordings are parts of the MIMIC II Matched Subset, several of one person (06 to 09 are), and MIMIC III kept the
 subject ids of MIMIC II. So patients have the id, and the fold, that they have in `mimic_iii_waveform`.
@@ -25,9 +29,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from assets.access import Access
-from assets.dataset import Channel, Dataset, DatasetError, Download, Source
+from assets.dataset import Channel, Dataset, DatasetError, Download, Source, Task
 from assets.record import Record, RecordError
 from assets.splits import FOLDS, fold_of, folds_of, patient
+from assets.tables import read_table, some
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +48,7 @@ _CHANNELS = (Channel("II"), Channel("PLETH", "PPG", "NU", 1 / 4000), Channel("RE
 
 _TO_MICROVOLTS = 1000.0
 _SIGNALS = re.compile(r"(bidmc_[0-9]{2})_Signals\.csv")
+_NUMERICS = re.compile(r"(bidmc_[0-9]{2})_Numerics\.csv")
 _FIX = re.compile(r"(bidmc_[0-9]{2})_Fix\.txt")
 _FIX_BYTES = 1 << 16
 _SUBJECT = re.compile(r"^MIMIC II matched wdb ID: s0*([0-9]+)\s*$", re.MULTILINE)
@@ -51,6 +57,28 @@ _SEX = re.compile(r"^Gender: ([MF])\s*$", re.MULTILINE)
 _WARD = re.compile(r"^Location: ([^\r\n]*?)\s*$", re.MULTILINE)
 _BEGUN = re.compile(r"^MIMIC II data segment: ([0-9]{4}-[0-9]{2}-[0-9]{2})-([0-9]{2})-([0-9]{2})\s*$", re.MULTILINE)
 _SEXES = {"M": "male", "F": "female", "": "unknown"}
+_PEOPLE = {"M": "man", "F": "woman", "": "patient"}
+
+_WARDS = {
+    "ccu": "coronary care unit",
+    "csru": "cardiac surgery recovery unit",
+    "micu": "medical intensive care unit",
+    "msicu": "medical and surgical intensive care unit",
+    "nicu": "neonatal intensive care unit",
+    "sicu": "surgical intensive care unit",
+    "tsicu": "trauma surgical intensive care unit",
+}
+_NUMERICS_COLUMNS = (" HR", " RESP", " SpO2")
+"""With the blank that the tables have before a name."""
+
+_VITALS = {
+    "tachycardia": "fast heart",
+    "bradycardia": "slow heart",
+    "tachypnoea": "fast breathing",
+    "desaturation": "low oxygen saturation",
+}
+_FAST_HEART, _SLOW_HEART, _FAST_BREATHING, _LOW_SATURATION = 100.0, 60.0, 20.0, 94.0
+"""Beats and breaths a minute and percent, at whose wrong side a mean is no more normal in an adult."""
 
 
 class BIDMC(Dataset):
@@ -73,6 +101,9 @@ class BIDMC(Dataset):
     access: ClassVar[Access] = Access.OPEN
     leads: ClassVar[tuple[str, ...]] = ("II",)
     fs_hz: ClassVar[float] = 125.0
+    has_reports: ClassVar[bool] = True
+    task_names: ClassVar[tuple[str, ...]] = ("vitals",)
+    version: ClassVar[str] = "2"
 
     @classmethod
     def channels(cls) -> tuple[Channel, ...]:
@@ -80,7 +111,7 @@ class BIDMC(Dataset):
         return _CHANNELS
 
     def files(self) -> list[Path]:
-        """Signals and descriptions that are there.
+        """Signals, descriptions and numbers that are there.
 
         Raises:
             DatasetError: there are none.
@@ -139,6 +170,60 @@ class BIDMC(Dataset):
             units=tuple("uV" if plain else record.units[i] for i, plain in zip(rows, unstated, strict=True)),
         )
 
+    def task(self, name: str) -> Task:
+        """Whether heart rate, breathing rate and oxygen saturation were normal on average; all may be."""
+        if name not in self.task_names:
+            return super().task(name)
+        return Task(name, "vital signs beyond normal, on average", tuple(_VITALS), _VITALS, may_be_empty=True)
+
+    def labels(self, task: str) -> pd.DataFrame:
+        """Labels of the recordings of which all three means are known.
+
+        Raises:
+            DatasetError: a table of numbers cannot be read.
+        """
+        import pandas as pd
+
+        if task not in self.task_names:
+            return super().labels(task)
+        means = {r: found for r in self._descriptions() if (found := self._means(r)) is not None and not any(v != v for v in found)}
+        rows = [
+            (record_id, heart > _FAST_HEART, heart < _SLOW_HEART, breathing > _FAST_BREATHING, saturation < _LOW_SATURATION)
+            for record_id, (heart, breathing, saturation) in means.items()
+        ]
+        return pd.DataFrame(rows, columns=["record_id", *_VITALS]).astype(dict.fromkeys(_VITALS, "int8"))
+
+    def reports(self) -> pd.DataFrame:
+        """Sentences of who was recorded where, and of the monitor's numbers; all by a machine.
+
+        Raises:
+            DatasetError: a description or a table of numbers cannot be read.
+        """
+        import pandas as pd
+
+        texts = self._descriptions()
+        return pd.DataFrame(
+            {"record_id": list(texts), "text": [_sentences(text, self._means(r)) for r, text in texts.items()], "source": "machine"}
+        )
+
+    def _means(self, record_id: str) -> tuple[float, float, float] | None:
+        """Means of heart rate, breathing rate and saturation, NaN where the monitor showed none; None without the table."""
+        import pandas as pd
+
+        name = f"{record_id}_Numerics.csv"
+        if name not in self._names:
+            return None
+        path = self.folder / FOLDER / name
+        table = read_table(path, _NUMERICS_COLUMNS, "download it again")
+        means = []
+        for column in _NUMERICS_COLUMNS:
+            shown = table[column].where(~table[column].isin(["", "NaN"]))
+            values = pd.to_numeric(shown, errors="coerce")
+            if (bad := (values.isna() & shown.notna()) | ~values.fillna(0).between(0, 1000)).any():
+                raise DatasetError(f"{path}: column{column} holds {some(table[column][bad].tolist())}, which is no such number")
+            means.append(float(values.mean()))
+        return means[0], means[1], means[2]
+
     @classmethod
     def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:
         """21 seconds of 22 recordings of 20 people; one is without its signals."""
@@ -148,7 +233,7 @@ class BIDMC(Dataset):
     def _names(self) -> set[str]:
         folder = self.folder / FOLDER
         there = {p.name for p in folder.iterdir() if p.is_file()} if folder.is_dir() else set()
-        return {name for name in there if _SIGNALS.fullmatch(name) or _FIX.fullmatch(name)}
+        return {name for name in there if any(pattern.fullmatch(name) for pattern in (_SIGNALS, _FIX, _NUMERICS))}
 
     def _descriptions(self) -> dict[str, str]:
         """Record id to the text of its description.
@@ -174,6 +259,19 @@ class BIDMC(Dataset):
         return texts
 
 
+def _sentences(text: str, means: tuple[float, float, float] | None) -> str:
+    """What stands for a report: of a description and of means of heart rate, breathing rate and saturation, as far as they are known."""
+    age, ward = _first(_AGE, text), _first(_WARD, text)
+    person = _PEOPLE[_first(_SEX, text)]
+    told = [f"{f'{age} year old {person}' if age else person} in the {_WARDS.get(ward, ward or 'intensive care unit')}"]
+    for value, what in zip(
+        means or (), ("mean heart rate {:.0f}", "breathing rate {:.0f}", "oxygen saturation {:.0f} percent"), strict=False
+    ):
+        if value == value:
+            told.append(what.format(value))
+    return f"{told[0].capitalize()}.{' ' + ', '.join(told[1:]).capitalize() + '.' if told[1:] else ''}"
+
+
 def _first(pattern: re.Pattern[str], text: str) -> str:
     match = pattern.search(text)
     return match[1] if match else ""
@@ -186,6 +284,7 @@ _SAME_PERSON = (5, 6)
 """Recordings, by place, of the person of the one before."""
 
 _NO_SIGNALS = 17
+_NO_NUMBERS = 3
 
 
 def _subjects() -> Iterator[int]:
@@ -216,12 +315,22 @@ def _write_fixture(folder: Path, seed: int) -> None:
             f"Gender: {'MF'[place % 2]}\nLocation: {('micu', 'csru')[place % 2]}\nMIMIC II matched wdb ID: s{subject:05d}\n"
             f"MIMIC II data segment: 3195-12-{1 + place:02d}-05-38\n"
         )
+        if place != _NO_NUMBERS:
+            Path(f"{stem}_Numerics.csv").write_text(_numbers(place))
         if place == _NO_SIGNALS:
             continue
         table = np.stack([np.arange(len(columns["II"])) / 125, *columns.values()], axis=1)
         form = ",".join(["%g", *["%.5g"] * len(columns)])
         lines = [",".join(["Time [s]", *(f" {name}" for name in columns)]), *(form % tuple(row) for row in table.tolist())]
         Path(f"{stem}_Signals.csv").write_text("\n".join(lines) + "\n")
+
+
+def _numbers(place: int) -> str:
+    """What the monitor showed, with a second of nothing."""
+    heart, breathing, saturation = 56 + 4 * place % 60, 12 + place % 11, 99 - place % 8
+    rows = [f"{second},{heart + second % 3},{heart},{breathing},{saturation}" for second in range(int(_SECONDS))]
+    rows[4] = "4,NaN,NaN,NaN,NaN"
+    return "\n".join(["Time [s], HR, PULSE, RESP, SpO2", *rows]) + "\n"
 
 
 def _columns(rng: Generator, place: int) -> dict[str, NDArray[np.float64]]:

@@ -90,6 +90,28 @@ def test_a_recording_of_nobody_stops_the_dataset(folder: Path) -> None:
         BIDMC(folder).records()
 
 
+def test_sentences_and_labels_are_the_means_of_what_the_monitor_showed(original: Path) -> None:
+    dataset = BIDMC(original)
+    texts = dataset.reports().set_index("record_id")["text"]
+    assert (
+        texts["bidmc_01"] == "Man in the medical intensive care unit. Mean heart rate 57, breathing rate 12, oxygen saturation 99 percent."
+    )
+    assert texts["bidmc_04"] == "43 year old woman in the cardiac surgery recovery unit.", "its numbers are not there"
+    labels = dataset.labels("vitals").set_index("record_id")
+    assert "bidmc_04" not in labels.index and len(labels) == 21
+    assert labels.loc["bidmc_01"].tolist() == [0, 1, 0, 0] and (labels.sum() > 0).all() and (labels.sum(axis=1) == 0).any()
+
+
+@pytest.mark.parametrize("value", ["high", "-3", "inf", "1e9"])
+def test_a_number_that_no_monitor_shows_is_refused_by_file(original: Path, folder: Path, value: str) -> None:
+    path = folder / "bidmc_csv" / "bidmc_01_Numerics.csv"
+    lines = (original / "bidmc_csv" / path.name).read_text().splitlines()
+    path.write_text("\n".join([*lines[:3], f"2,80,80,{value},97", *lines[4:]]))
+    for call in (BIDMC(folder).reports, lambda: BIDMC(folder).labels("vitals")):
+        with pytest.raises(DatasetError, match=rf"Numerics\.csv: column RESP holds {value}"):
+            call()
+
+
 @pytest.mark.skipif(SHARED is None, reason="EINTHOVEN_SHARED_DATA is not set")
 def test_the_nine_real_recordings() -> None:
     dataset = BIDMC(Path(str(SHARED)) / "bidmc")
@@ -97,6 +119,13 @@ def test_the_nine_real_recordings() -> None:
     assert len(records) == 9 and records["patient_id"].nunique() == 6
     assert set(records.loc["bidmc_06":"bidmc_09", "patient_id"]) == {"mimic3:3386"}
     assert records.loc["bidmc_02", ["age", "sex", "site"]].tolist() == [65.0, "male", "micu"]
+    text = dataset.reports().set_index("record_id").loc["bidmc_09", "text"]
+    assert text == (
+        "64 year old woman in the medical intensive care unit. Mean heart rate 77, breathing rate 20, oxygen saturation 93 percent."
+    )
+    assert dataset.labels("vitals").sum(numeric_only=True).to_dict() == {
+        "tachycardia": 0, "bradycardia": 0, "tachypnoea": 1, "desaturation": 3,
+    }  # fmt: skip
     for record_id in ("bidmc_02", "bidmc_09", "bidmc_10"):
         record = dataset.read(record_id)
         rows = dict(zip(record.leads, record.signal_LT, strict=True))
