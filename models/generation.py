@@ -1,9 +1,9 @@
 """Diverse beam search (Vijayakumar et al., 2018, arXiv 1610.02424): writing a text token by token.
 
 Beams are divided into groups. Groups choose one after the other at each step, and a token that earlier groups have just chosen
-costs a penalty, so that groups come to different texts. The penalty steers the choice only: texts are compared by their mean
-log-probability a token. Without penalty all groups write the same, and with one beam the search is greedy. Letters: B texts, G
-groups, K beams of a group, V vocabulary.
+costs a penalty, so that groups come to different texts. A group rests when it has ended as many texts as it has beams. The penalty
+steers the choice only: ended texts are compared by their mean log-probability a token. Without penalty all groups write the same,
+and with one beam the search is greedy. Letters: B texts, G groups, K beams of a group, C candidates, V vocabulary.
 """
 
 from __future__ import annotations
@@ -76,18 +76,15 @@ def beam_search(
         chosen = []
         for g in range(G):
             total_BKV = open_BGK[:, g, :, None] + step_BGKV[:, g]
-            next_BC, from_BC, value_BC = _choose(total_BKV, search.penalty * taken_BV, K)
-            ends_BC = next_BC == end
-            best.consider(value_BC[:, :K].masked_fill(~ends_BC[:, :K], float("-inf")) / n, token_BGKn[:, g], from_BC)
-            ended_BG[:, g] += ends_BC[:, :K].sum(dim=1)
-            goes_on_BK = ends_BC.long().argsort(dim=1, stable=True)[:, :K]
-            picked = [x_BC.gather(1, goes_on_BK) for x_BC in (next_BC, from_BC, value_BC)]
-            taken_BV.scatter_add_(1, picked[0], torch.ones_like(picked[2]))
+            running_B = ended_BG[:, g] < K
+            picked, ended_B = _continue(total_BKV, search.penalty * taken_BV, end, running_B, token_BGKn[:, g], best)
+            ended_BG[:, g] += ended_B
+            taken_BV.scatter_add_(1, picked[0], running_B.float()[:, None].expand(-1, K))
             chosen.append(picked)
         next_BGK, from_BGK, open_BGK = (torch.stack(part, dim=1) for part in zip(*chosen, strict=True))
         kept_BGKn = token_BGKn.gather(2, from_BGK[..., None].expand(-1, -1, -1, n))
         token_BGKn = torch.cat([kept_BGKn, next_BGK[..., None]], dim=3)
-        if bool(((ended_BG.amin(dim=1) >= K) & (best.score_B >= open_BGK.flatten(1).amax(dim=1) / n)).all()):
+        if bool((ended_BG >= K).all()):
             break
     else:
         unfinished_BK = open_BGK.flatten(1).masked_fill(torch.isfinite(best.score_B)[:, None], float("-inf"))
@@ -111,11 +108,22 @@ class _Best:
             self.tokens[b] = token_BKn[b, from_BC[b, c_B[b]], 1:].tolist()
 
 
-def _choose(total_BKV: Tensor, penalty_BV: Tensor, beams: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The best continuations of a group, (B, C) each and best first: token, beam and log-probability.
+def _continue(
+    total_BKV: Tensor, penalty_BV: Tensor, end: int, running_B: Tensor, token_BKn: Tensor, best: _Best
+) -> tuple[list[Tensor], Tensor]:
+    """Continue the beams of a group by a token.
 
-    There are twice as many as beams, since at most one of each beam's ends the text and the others must fill the group.
+    There are twice as many candidates as beams, since at most one of each beam's ends the text and the others must fill the group.
+    An end counts among the first K only.
+
+    Returns:
+        Token, beam and log-probability of the new beams, (B, K) each, and how many texts have ended, int64 (B,).
     """
-    V = total_BKV.shape[2]
-    _, place_BC = (total_BKV - penalty_BV[:, None]).flatten(1).topk(2 * beams, dim=1)
-    return place_BC % V, place_BC // V, total_BKV.flatten(1).gather(1, place_BC)
+    K, V, n = total_BKV.shape[1], total_BKV.shape[2], token_BKn.shape[2]
+    _, place_BC = (total_BKV - penalty_BV[:, None]).flatten(1).topk(2 * K, dim=1)
+    next_BC, from_BC, value_BC = place_BC % V, place_BC // V, total_BKV.flatten(1).gather(1, place_BC)
+    ends_BC = next_BC == end
+    ended_BK = ends_BC[:, :K] & running_B[:, None]
+    best.consider(value_BC[:, :K].masked_fill(~ended_BK, float("-inf")) / n, token_BKn, from_BC)
+    goes_on_BK = ends_BC.long().argsort(dim=1, stable=True)[:, :K]
+    return [x_BC.gather(1, goes_on_BK) for x_BC in (next_BC, from_BC, value_BC)], ended_BK.sum(dim=1)

@@ -52,7 +52,7 @@ def beat_logits(beat_BLD: Tensor, sentence_ISD: Tensor, mask_IS: Tensor, form: B
     scale, gain = (_SHARPNESS, _GAIN) if form == "code" else (1 / _TAU_SENTENCES, 1.0)
     total_BI = (scale * cosine_BIS).masked_fill(absent_IS[None], float("-inf")).logsumexp(dim=2)
     if aggregate == "mean":
-        total_BI = total_BI - mask_IS.sum(dim=1).log()
+        total_BI = total_BI - mask_IS.sum(dim=1).to(total_BI.dtype).log()
     return gain * total_BI
 
 

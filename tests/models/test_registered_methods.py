@@ -48,7 +48,7 @@ def test_the_specification_is_light_and_whole(name: str) -> None:
     assert "tiny" in spec.presets and all(isinstance(p, spec.config) for p in spec.presets.values())
     assert spec.gate.protocol in spec.protocols and spec.gate.task in spec.tasks
     assert all(0 < p.value <= 1 and p.source for p in spec.published)
-    assert len({(p.model, p.task, p.protocol, p.fraction) for p in spec.published}) == len(spec.published)
+    assert len({(p.model, p.task, p.protocol, p.fraction, p.metric) for p in spec.published}) == len(spec.published)
     code = f"import sys; from models.registry import get_spec; get_spec({name!r}); sys.exit(bool({{'torch', 'lightning', 'transformers'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
 
