@@ -63,7 +63,7 @@ def write_reports(job: GenerationJob, progress: Progress) -> dict[str, Any]:
         raise TrainingError("no test record has a report to compare with; check folds and reports")
     tables = []
     for arm, bundle in (("pretrained", job.bundle), ("random_init", job.random_init)):
-        origin = make_origin(job, "generation", "generation", arm, bundle, f"{len(chosen)} test records, the first by a hash of their ids")
+        origin = make_origin(job, "reports", "generation", arm, bundle, f"{len(chosen)} test records, the first by a hash of their ids")
         path = job.output / "generated" / f"{origin.slug}.parquet"
         if not path.exists():
             written = generate(load_encoder(bundle), items, chosen, device, progress, arm)

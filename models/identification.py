@@ -22,9 +22,9 @@ from models.errors import EinthovenError, TrainingError
 from models.head_job import make_origin
 from models.jobs import IdentificationJob
 from models.method import Method
+from models.metrics.retrieval import dot_scores, ranks
 from models.progress import Progress
 from models.rank_tables import RankRow, Ranks, write_ranks
-from models.retrieval_job import mean_rank
 from models.store import Store, open_store
 from models.types import Batch, Features
 
@@ -53,7 +53,7 @@ def identify(job: IdentificationJob, progress: Progress) -> dict[str, Any]:
         rows = []
         for name in gallery:
             rows += _rows(f"ecg->ecg by {name}", store, pairs, probes[name], gallery[name])
-        origin = make_origin(job, "identification", "identification", arm, bundle, f"cosine, nothing trained; {said}")
+        origin = make_origin(job, "patients", "identification", arm, bundle, f"cosine, nothing trained; {said}")
         write_ranks(job.output / "ranks" / f"{origin.slug}.parquet", Ranks(origin, rows))
         tables.append(origin.slug)
         progress.metrics({"tables": len(tables)}, f"identification, {arm}: {len(pairs)} patients")
@@ -127,9 +127,12 @@ def _rows(
     direction: str, store: Store, pairs: NDArray[np.int64], probe_PF: NDArray[np.float32], gallery_PF: NDArray[np.float32]
 ) -> list[RankRow]:
     ids, patients, folds = (store.index[c].to_pylist() for c in ("record_id", "patient_id", "fold"))
+    scores = dot_scores(probe_PF, gallery_PF)
+    rank_P = ranks(scores, np.arange(len(pairs)), len(pairs))
     rows = []
-    for number, (first, second) in enumerate(pairs.tolist()):
-        scores_P = gallery_PF @ probe_PF[number]
-        rank, best = mean_rank(scores_P, np.array([number])), ids[int(pairs[int(scores_P.argmax()), 0])]
-        rows.append(RankRow(direction, "split", ids[second], patients[second], int(folds[first]), rank, len(pairs), 1, best))
+    for number, (_, second) in enumerate(pairs.tolist()):
+        best = ids[int(pairs[int(scores(number, number + 1).argmax()), 0])]
+        rows.append(
+            RankRow(direction, "split", ids[second], patients[second], int(folds[second]), float(rank_P[number]), len(pairs), 1, best)
+        )
     return rows

@@ -57,7 +57,7 @@ class Ranks:
     """A rank table in memory.
 
     Attributes:
-        left_out: by direction, queries of the judged folds that lack something and were not asked.
+        left_out: by direction, records of the test folds that lack something and did not ask.
     """
 
     origin: Origin

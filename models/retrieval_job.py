@@ -10,7 +10,7 @@ made so that no other picture of a list is right as well. Letters: Q queries, C 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,10 @@ from models.inputs import open_inputs
 from models.jobs import RetrievalJob
 from models.judged import Items, embed_items, read_items
 from models.method import Method
+from models.metrics.retrieval import Scores, list_ranks, ranks
 from models.progress import Progress
 from models.rank_tables import RankRow, Ranks, write_ranks
 from models.types import Modality
-
-_SCORES = 1 << 24
-"""Scores that are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Question:
     direction: Direction
     rows_Q: NDArray[np.int64]
     item_rows_C: NDArray[np.int64]
-    true_Q: list[NDArray[np.int64]]
+    true_Q: list[list[int]]
     item_of: dict[str, int]
     combination_N: NDArray[np.int64]
 
@@ -92,6 +90,7 @@ def retrieve(job: RetrievalJob, progress: Progress) -> dict[str, Any]:
     Raises:
         ConfigurationError: a name is no direction, no direction can be asked, or the job lacks something that is read.
         TrainingError: a part has no usable record, or an embedding is not finite.
+        MetricError: a score is not finite.
     """
     started = time.perf_counter()
     device = device_of(job.accelerator)
@@ -108,12 +107,10 @@ def retrieve(job: RetrievalJob, progress: Progress) -> dict[str, Any]:
         left_out: dict[str, int] = {}
         for part in parts:
             embeddings = embed_items(method, part, device)
-            for number, direction in enumerate(directions):
-                if not set(direction.modalities) <= set(embeddings) & set(part.keys):
-                    continue
+            for direction in (d for d in directions if set(d.modalities) <= set(embeddings) & set(part.keys)):
                 question = make_question(part, direction)
-                left_out[direction.name] = left_out.get(direction.name, 0) + int((question.combination_N < 0).sum())
-                rows += ask(method, part, question, embeddings, lists, device, seed=(job.seed, number))
+                left_out[direction.name] = int((question.combination_N < 0).sum())  # of the last part, which is the test part
+                rows += ask(method, part, question, embeddings, lists, device, job.seed)
                 progress.metrics({"rows": len(rows)}, f"retrieval {direction.name}, {arm}")
         asked = list(left_out)
         if not rows:
@@ -151,8 +148,7 @@ def make_question(part: Items, direction: Direction) -> Question:
             true.append(set())
         true[combination].add(item_of[targets[row]])
         combination_N[row] = combination
-    true_Q = [np.array(sorted(found), np.int64) for found in true]
-    return Question(direction, np.array(rows, np.int64), np.array(item_rows, np.int64), true_Q, item_of, combination_N)
+    return Question(direction, np.array(rows, np.int64), np.array(item_rows, np.int64), [sorted(t) for t in true], item_of, combination_N)
 
 
 def ask(
@@ -162,23 +158,17 @@ def ask(
     embeddings: dict[str, Tensor],
     lists: list[tuple[str, list[str]]],
     device: torch.device,
-    seed: tuple[int, ...],
+    seed: int,
 ) -> list[RankRow]:
-    """The rows of a question: by the whole part, and by lists where these are of pictures."""
+    """The rows of a question: by the whole part, and by lists where these are of pictures.
+
+    Raises:
+        MetricError: a score is not finite.
+    """
     direction, n_items = question.direction, len(question.item_rows_C)
-    best_Q = np.zeros(len(question.rows_Q), np.int64)
-    rank_Q = np.zeros(len(question.rows_Q))
-    asked = _lists_of(part, question, lists) if direction.target == Modality.IMAGE else []
-    rng = np.random.default_rng(seed)
-    listed: dict[int, tuple[float, int]] = {}
-    for start, scores_QC in score_chunks(method, question, embeddings, device):
-        for q, scores_C in enumerate(scores_QC, start):
-            rank_Q[q], best_Q[q] = mean_rank(scores_C, question.true_Q[q]), int(scores_C.argmax())
-        for number, (row, items_K) in enumerate(asked):
-            q = int(question.combination_N[row])
-            if start <= q < start + len(scores_QC):
-                place, best = drawn_rank(scores_QC[q - start, items_K], rng)
-                listed[number] = (place, int(items_K[best]))
+    listed = _lists_of(part, question, lists) if direction.target == Modality.IMAGE else []
+    seen = _Seen(similarities(method, question, embeddings, device), question, listed)
+    rank_Q = ranks(seen, question.true_Q, n_items)
 
     def row_of(pool: str, row: int, rank: float, n: int, n_true: int, best: int) -> RankRow:
         found = part.ids[int(question.item_rows_C[best])]
@@ -187,45 +177,48 @@ def ask(
     rows = []
     for row in _askers(part, question):
         q = int(question.combination_N[row])
-        rows.append(row_of("split", row, float(rank_Q[q]), n_items, len(question.true_Q[q]), int(best_Q[q])))
-    for number, (row, items_K) in enumerate(asked):
-        place, best = listed[number]
-        rows.append(row_of("candidates", row, place, len(items_K), 1, best))
+        rows.append(row_of("split", row, float(rank_Q[q]), n_items, len(question.true_Q[q]), seen.best[q]))
+    scores = [seen.listed[number] for number in range(len(listed))]
+    for (row, items_K), scores_K, rank in zip(listed, scores, list_ranks(scores, [0] * len(scores), seed).tolist(), strict=True):
+        best = 0 if rank == 1 else 1 + int(scores_K[1:].argmax())
+        rows.append(row_of("candidates", row, float(rank), len(items_K), 1, int(items_K[best])))
     return rows
 
 
-def score_chunks(
-    method: Method, question: Question, embeddings: dict[str, Tensor], device: torch.device
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Scores (q, C) of some queries at a time against the gallery, with the number of the first; never all at once.
-
-    Raises:
-        TrainingError: a score is not finite.
-    """
+def similarities(method: Method, question: Question, embeddings: dict[str, Tensor], device: torch.device) -> Scores:
+    """Scores of queries against the gallery, summed in float64 so that equal items score the same."""
     target = question.direction.target
-    candidate_CD = embeddings[target][torch.from_numpy(question.item_rows_C)].to(device)
-    step = max(1, _SCORES // max(1, len(candidate_CD)))
-    for start in range(0, len(question.rows_Q), step):
-        rows = torch.from_numpy(question.rows_Q[start : start + step])
+    candidate_CD = embeddings[target][torch.from_numpy(question.item_rows_C)].double().to(device)
+
+    def scores(start: int, stop: int) -> NDArray[np.float32]:
+        rows = torch.from_numpy(question.rows_Q[start:stop])
+        query = {m: embeddings[m][rows].double().to(device) for m in question.direction.queries}
         with torch.inference_mode():
-            query = {m: embeddings[m][rows].to(device) for m in question.direction.queries}
-            scores_QC = method.similarity(query, candidate_CD, target).float().cpu().numpy()
-        if not np.isfinite(scores_QC).all():
-            raise TrainingError(f"scores of {question.direction.name} are not finite; train the encoder again")
-        yield start, scores_QC
+            found: NDArray[np.float32] = method.similarity(query, candidate_CD, target).float().cpu().numpy()
+        return found
+
+    return scores
 
 
-def mean_rank(scores_C: NDArray[np.float32], true: NDArray[np.int64]) -> float:
-    """Place of the best true item, 1 for the first; where wrong items score the same, the mean of the places they share."""
-    best = scores_C[true].max()
-    higher, equal = int((scores_C > best).sum()), int((scores_C == best).sum()) - int((scores_C[true] == best).sum())
-    return 1 + higher + equal / 2
+class _Seen:
+    """Hands scores on, and keeps what there is no other chance to see: the best item of each query, and the scores of its lists."""
 
+    def __init__(self, scores: Scores, question: Question, listed: list[tuple[int, NDArray[np.int64]]]) -> None:
+        self._scores = scores
+        self._lists_of: dict[int, list[int]] = {}
+        for number, (row, _) in enumerate(listed):
+            self._lists_of.setdefault(int(question.combination_N[row]), []).append(number)
+        self._items = [items_K for _, items_K in listed]
+        self.best: list[int] = []
+        self.listed: dict[int, NDArray[np.float32]] = {}
 
-def drawn_rank(scores_K: NDArray[np.float32], rng: np.random.Generator) -> tuple[float, int]:
-    """Place of the first candidate, and the candidate that came first; equal scores are put into an order by lot."""
-    order_K = np.lexsort((rng.random(len(scores_K)), -scores_K))
-    return float(np.flatnonzero(order_K == 0)[0] + 1), int(order_K[0])
+    def __call__(self, start: int, stop: int) -> NDArray[np.float32]:
+        scores_QC = self._scores(start, stop)
+        self.best += scores_QC.argmax(axis=1).tolist()
+        for query in range(start, stop):
+            for number in self._lists_of.get(query, []):
+                self.listed[number] = scores_QC[query - start, self._items[number]]
+        return scores_QC
 
 
 def read_lists(path: Path) -> list[tuple[str, list[str]]]:
