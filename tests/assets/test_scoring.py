@@ -16,7 +16,7 @@ from models.predictions import Origin, Predictions
 
 COLUMNS = {
     *("dataset", "task", "method", "preset", "protocol", "arm", "fraction", "prompts", "seed", "metric", "value", "low", "high"),
-    *("n_records", "n_patients", "n_classes", "n_undefined", "interval", "note"),
+    *("direction", "chance", "n_records", "n_patients", "n_classes", "n_undefined", "interval", "note"),
 }
 CLASSES = ("NORM", "LAFB/LPFB", "PRC(S)")
 
