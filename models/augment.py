@@ -51,13 +51,14 @@ def augment_ecgs(signal_BLT: Tensor, per_lead: bool = False) -> Tensor:
 def time_warp(signal_BLT: Tensor, per_lead: bool = False) -> Tensor:
     """Two of four segments, drawn at random, last a quarter longer and the others a quarter shorter (linear interpolation)."""
     B, L, T = signal_BLT.shape
-    table_XT = torch.stack([_warp_positions(T, stretched) for stretched in _WARPS]).to(signal_BLT.device)
+    # In float64, since a record's last positions are large numbers with small fractions.
+    table_XT = torch.stack([_warp_positions(T, stretched) for stretched in _WARPS])
+    before_XT = table_XT.floor()
+    share_XT = (table_XT - before_XT).to(signal_BLT)
     which_Bl = torch.randint(len(_WARPS), (B, L if per_lead else 1), device=signal_BLT.device)
-    position_BLT = table_XT[which_Bl].expand(B, L, T)
-    before_BLT = position_BLT.floor().long()
+    before_BLT = before_XT.long().to(signal_BLT.device)[which_Bl].expand(B, L, T)
     after_BLT = (before_BLT + 1).clamp(max=T - 1)
-    share_BLT = (position_BLT - before_BLT).to(signal_BLT.dtype)
-    return torch.lerp(signal_BLT.gather(2, before_BLT), signal_BLT.gather(2, after_BLT), share_BLT)
+    return torch.lerp(signal_BLT.gather(2, before_BLT), signal_BLT.gather(2, after_BLT), share_XT[which_Bl])
 
 
 def permute_segments(signal_BLT: Tensor, per_lead: bool = False) -> Tensor:
@@ -125,8 +126,9 @@ def _chosen(plain: Tensor, changed: Tensor, share: float) -> Tensor:
 
 
 def _warp_positions(n_samples: int, stretched: tuple[int, ...]) -> Tensor:
-    """Where in the record each sample of the warped one lies, float (T,)."""
+    """Where in the record each sample of the warped one lies, float64 (T,)."""
     segment = n_samples // SEGMENTS
     change = int(segment * _STRETCH)
-    parts = [torch.linspace(i * segment, (i + 1) * segment - 1, segment + (change if i in stretched else -change)) for i in range(SEGMENTS)]
-    return torch.cat([*parts, torch.arange(SEGMENTS * segment, n_samples, dtype=torch.float32)])
+    lengths = [segment + (change if i in stretched else -change) for i in range(SEGMENTS)]
+    parts = [torch.linspace(i * segment, (i + 1) * segment - 1, length, dtype=torch.float64) for i, length in enumerate(lengths)]
+    return torch.cat([*parts, torch.arange(SEGMENTS * segment, n_samples, dtype=torch.float64)])

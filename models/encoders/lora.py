@@ -116,9 +116,11 @@ class LoraRoberta(nn.Module):
                 f"text weights are expected in a local folder, but {self.folder!r} is none; name the folder of a downloaded model"
             )
         try:
-            # The tokenizer's class decides nothing here: what it does is in tokenizer.json.
+            kind = transformers.AutoConfig.from_pretrained(self.folder, local_files_only=True).model_type
+            if kind != "roberta":
+                raise ValueError(f"it is a model of type {kind}")
             model = transformers.RobertaModel.from_pretrained(
-                self.folder, local_files_only=True, use_safetensors=True, add_pooling_layer=False
+                self.folder, local_files_only=True, use_safetensors=True, add_pooling_layer=False, dtype=torch.float32
             )
             tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder, local_files_only=True, use_fast=True)
         except (OSError, ValueError, RuntimeError) as error:
@@ -136,7 +138,8 @@ class LoraRoberta(nn.Module):
         self._check()
         if not self.pretrained:
             return {"vocabulary": self._tokenizer.vocabulary}
-        return {"model": self.model.get_base_model().config.to_dict(), "tokenizer": self._tokenizer.to_str()}
+        model = {k: v for k, v in self.model.get_base_model().config.to_dict().items() if k != "_name_or_path"}
+        return {"model": model, "tokenizer": self._tokenizer.to_str()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Build model and tokenizer without weights and without the folder.

@@ -96,10 +96,12 @@ class More(ContrastiveMethod):
         process counts as missing, since it has no statistics.
 
         Raises:
-            TrainingError: the batch has no texts.
+            TrainingError: the batch has no texts, or in training a single record.
         """
         if batch.texts is None and batch.image_texts is None:
             raise TrainingError("MoRE learns from reports, but the batch has none; give the job a reports table")
+        if self.training and len(batch) < 2:
+            raise TrainingError("one record alone has nothing to be compared with; raise batch_size or lower accumulate")
         texts = segments(batch)
         said_B = torch.tensor([bool(t) for t in texts], device=batch.row_B.device)
         image_BHW = batch.image_BHW

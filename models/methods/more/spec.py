@@ -158,8 +158,8 @@ SPEC = MethodSpec(
     },
     recipes=(
         Recipe("more_100hz", fs_hz=100.0, steps=(Resample(), MedianBaseline(0.2, 0.6))),
-        ImageRecipe("more_224", 224, 224),
-        ImageRecipe("more_32", 32, 32),
+        ImageRecipe("more_224", 224, 224, equalise=True),
+        ImageRecipe("more_32", 32, 32, equalise=True),
     ),
     pairings=("synthetic", "more"),
     protocols=("zero_shot", "linear_probe", "fused", "retrieval", "explanation"),
