@@ -39,6 +39,7 @@ def reports_asset(dataset: type[Dataset]) -> dg.AssetsDefinition:
                 "languages": output.facts["languages"],
                 "sources": output.facts["sources"],
                 "empty": output.facts["n_empty"],
+                "not_understood": output.facts.get("n_not_understood", 0),
             }
             if shows_content(context.instance, settings, output):
                 extra["first_reports"] = dg.MetadataValue.md(_sample(output))
@@ -56,13 +57,14 @@ def make_reports(workspace: Workspace, dataset: Dataset, form: Literal["original
         import pandas as pd
 
         from assets.plots import bars_figure
-        from assets.text.reports import build_image_reports, build_reports
+        from assets.text.reports import UNDERSTOOD, build_image_reports, build_reports
 
         records = pd.read_parquet(upstream[str(raw)].path("records.parquet"))
         table = build_reports(dataset, form, records, templates=True)
         table.to_parquet(folder / "reports.parquet", index=False)
         facts = {
             "form": form,
+            "n_not_understood": int(((table["language"] == "unknown") & (table["coverage"] < UNDERSTOOD)).sum()),
             "n_empty": int((table["text"] == "").sum()),
             "languages": {str(k): int(v) for k, v in table["language"].value_counts().items()},
             "sources": {str(k): int(v) for k, v in table["source"].value_counts().items()},

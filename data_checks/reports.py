@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from assets.text.reports import UNDERSTOOD
+from assets.text.terms import LANGUAGES
 from data_checks.cleaned import same_fold
 from data_checks.context import CheckContext, TableRules
+from data_checks.findings import name_rows
 from data_checks.suites import REPORT_SOURCES, reports_suite
 from data_checks.tables import Kind, read_table
 
@@ -46,5 +49,10 @@ def check_reports(c: CheckContext) -> str:
         if missing:
             c.findings.fail("records without a row in reports.parquet", missing)
         c.findings.facts["n_empty"] = int(frame["is_empty"].sum())
+        strange = frame[(frame["language"] == "unknown") & (frame["coverage"] < UNDERSTOOD)]["record_id"].tolist()
+        c.findings.facts["n_not_understood"] = len(strange)
+        if strange:
+            told = "the form `english` has no text for them, the form `original` their own"
+            c.findings.note(f"warning: {len(strange)} reports are in none of {', '.join(LANGUAGES)} ({name_rows(strange)}); {told}")
         c.findings.facts["sources"] = {s: int((frame["source"] == s).sum()) for s in REPORT_SOURCES}
     return f"{' and '.join(str(held.num_rows) for held in tables.values())} reports are as declared"

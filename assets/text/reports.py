@@ -13,6 +13,9 @@ from models.types import Modality
 if TYPE_CHECKING:
     import pandas as pd
 
+UNDERSTOOD = 0.5
+"""Share of words that must be known for a report of no recognised language to count as English all the same."""
+
 
 def described_by_reports(dataset: type[Dataset] | Dataset) -> Modality:
     """What `Dataset.reports` describes: the recordings, or the images of a dataset that has nothing else."""
@@ -42,7 +45,8 @@ def build_reports(dataset: Dataset, form: Literal["original", "english"], record
     Returns:
         record_id, patient_id, fold, text (cleaned, "" where there is none), original (as in the source), language ("en", "de",
         "sv" or "unknown", of the original), source ("human", "machine" or "template"), coverage (share of the original's words
-        that are English or in the term table; 1.0 without text), in the order of `records`.
+        that are English or in the term table; 1.0 without text), in the order of `records`. A report of another language is of
+        unknown language; in the form "english" it has no text, so that a method that asks for words leaves it out.
 
     Raises:
         DatasetError: the dataset has no reports, or has several or an unknown record for one; names the records.
@@ -73,8 +77,11 @@ def _build(
     blank = table["original"].str.strip() == ""
     table["language"] = [detect_language(text) for text in table["original"]]
     worded = [to_english(*pair) for pair in zip(table["original"], table["language"], strict=True)]
+    strange = pd.Series([coverage < UNDERSTOOD for _, coverage in worded], dtype=bool) & (table["language"] == "unknown") & ~blank
     spoken = [english for english, _ in worded] if form == "english" else [normalise(text) for text in table["original"]]
     table["text"] = [clean_report([text])[0] for text in spoken]
+    if form == "english":
+        table.loc[strange, "text"] = ""
     table["coverage"] = pd.Series([coverage for _, coverage in worded], dtype=float).mask(blank, 1.0)
     if templated is not None:
         _fill(table, blank & table["fold"].isin(dataset.split.train), dataset, templated)

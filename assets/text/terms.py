@@ -78,14 +78,19 @@ def to_english(text: str, language: str) -> tuple[str, float]:
 
 
 def detect_language(text: str) -> str:
-    """The language of a report by the words that only one language has: "en", "de", "sv", or "unknown" without any."""
+    """The language of a report by the words that only one language has: "en", "de", "sv", or "unknown" without any, and where more
+    words are of Spanish, Portuguese, French, Italian, Dutch or Norwegian.
+    """
     words = [t for t in _TOKEN.findall(normalise(text).lower()) if _is_word(t)]
     scores = dict.fromkeys(LANGUAGES, 0)
+    others = sum(word in _other_signs() for word in words)
     for word in words:
         scores["en"] += word in _english_signs()
         for language in _ENDINGS:
             scores[language] += _fold(word, language) in _foreign_words(language)
     best = max(scores.values())
+    if others > best:
+        return "unknown"
     # A German or Swedish report may quote English terms; an English one does not quote German.
     return next((x for x in ("de", "sv", "en") if scores[x] == best), "unknown") if best else "unknown"
 
@@ -190,7 +195,7 @@ def _longest_phrase(language: str) -> int:
 
 @cache
 def _english_words() -> frozenset[str]:
-    listed = (_FOLDER / "english_words.txt").read_text(encoding="utf-8").split()
+    listed = [w for name in ("english_words", "english_words_chest") for w in (_FOLDER / f"{name}.txt").read_text(encoding="utf-8").split()]
     tables = " ".join(term.english for language in _ENDINGS for term in term_table(language).values())
     codes = " ".join(STATEMENTS).lower()
     return frozenset(listed) | frozenset(re.findall(r"[^\W\d_]+", f"{tables} {codes}"))
@@ -200,6 +205,12 @@ def _english_words() -> frozenset[str]:
 def _english_signs() -> frozenset[str]:
     """Words of English reports that German and Swedish ones do not use."""
     return frozenset((_FOLDER / "english_signs.txt").read_text(encoding="utf-8").split())
+
+
+@cache
+def _other_signs() -> frozenset[str]:
+    """Words of reports in languages that are not recognised, none of which English, German or Swedish use."""
+    return frozenset((_FOLDER / "other_signs.txt").read_text(encoding="utf-8").split())
 
 
 @cache

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -7,8 +8,11 @@ import pytest
 
 from assets.dataset import DatasetError
 from assets.datasets.synthetic import Synthetic, generate
-from assets.text.reports import build_reports
+from assets.text import terms
+from assets.text.phrases import PHRASES
+from assets.text.reports import UNDERSTOOD, build_image_reports, build_reports
 from assets.text.templates import named_labels, template_report
+from assets.text.terms import detect_language, to_english
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +94,57 @@ def test_a_record_without_a_row_of_text_stays(dataset: Synthetic, monkeypatch: p
     monkeypatch.setattr(dataset, "reports", lambda: reports.iloc[:-1])
     table = build_reports(dataset, "original", dataset.records(), templates=False)
     assert table["text"].iloc[-1] == ""
+
+
+STRANGE = {
+    "Spanish": "Ritmo sinusal normal. Bloqueo completo de rama derecha.",
+    "Spanish of an X-ray": "El corazón es de tamaño normal. No hay derrame pleural.",
+    "Portuguese": "Ritmo sinusal, eixo normal, sem isquemia",
+    "French": "Rythme sinusal. Bloc de branche gauche complet.",
+    "Chinese": "窦性心律 正常心电图",
+    "Russian": "Синусовый ритм",
+}
+
+
+@pytest.mark.parametrize("text", STRANGE.values(), ids=STRANGE)
+def test_a_report_in_another_language_is_told_and_has_no_english(dataset: Synthetic, tmp_path: Path, text: str) -> None:
+    (tmp_path / "other").mkdir()
+    for name in ("records.csv", "xrays.csv"):
+        shutil.copy(dataset.folder / name, tmp_path / "other")
+    table = pd.read_csv(tmp_path / "other" / "records.csv", dtype=str, keep_default_na=False)
+    table.loc[3, "report"] = text
+    table.to_csv(tmp_path / "other" / "records.csv", index=False)
+    other = Synthetic(tmp_path / "other")
+    original, english = (build_reports(other, form, other.records(), templates=True) for form in ("original", "english"))
+    for found in (original, english):
+        assert found.loc[3, "language"] == "unknown" and found.loc[3, "coverage"] < UNDERSTOOD and found.loc[3, "original"] == text
+        assert found.loc[3, "source"] != "template"
+    assert original.loc[3, "text"] != "" and english.loc[3, "text"] == "", "methods that ask for words leave it out"
+    assert (english["text"] == "").sum() == (original["text"] == "").sum() + 1
+
+
+def test_short_english_of_unknown_language_stays() -> None:
+    for text in ("AFIB", "LVH 1AVB", "123"):
+        assert detect_language(text) == "unknown" and to_english(text, "unknown") == (text, 1.0)
+
+
+def test_signs_of_other_languages_are_words_of_none_of_ours() -> None:
+    signs = (Path(terms.__file__).parent / "other_signs.txt").read_text(encoding="utf-8").split()
+    for text in (*PHRASES["en"].values(), *PHRASES["de"].values()):
+        assert not set(signs) & set(" ".join(text).lower().split())
+    for language in ("de", "sv"):
+        assert not set(signs) & {word for key in terms.term_table(language) for word in key}
+
+
+def test_reports_of_x_rays_are_of_the_x_rays(dataset: Synthetic) -> None:
+    table = build_image_reports(dataset, "original", dataset.records(), templates=True)
+    pictured = dataset.labels("chest")["record_id"].tolist()
+    assert table["record_id"].tolist() == pictured
+    told = table["text"] != ""
+    assert table.loc[told, "text"].str.contains("impression|this chest x-ray shows").all()
+    assert (table.loc[table["source"] == "template", "text"].str.startswith("this chest x-ray shows ")).all()
+    ecgs = build_reports(dataset, "original", dataset.records(), templates=True)
+    assert not ecgs["text"].str.contains("effusion|cardiomegaly|x-ray").any(), "an ECG's text says nothing of the X-ray"
 
 
 def test_ptb_xl_in_english(shared_data: Path) -> None:
