@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -257,6 +257,7 @@ class BatchOrder:
     batch_size: int
     seed: int
     group_N: IntArray | None = None
+    _last: dict[int, IntArray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def per_pass(self) -> int:
@@ -264,13 +265,31 @@ class BatchOrder:
         return self.n_records if self.group_N is None else len(np.unique(self.group_N))
 
     def positions(self, step: int) -> IntArray:
-        """Positions of the records of a step, int64 (batch_size,)."""
+        """Positions of the records of a step, int64 (batch_size,).
+
+        Raises:
+            ConfigurationError: a pass has fewer records than a batch.
+        """
+        if not 0 < self.batch_size <= self.per_pass:
+            raise ConfigurationError(
+                f"a batch of {self.batch_size} cannot be drawn from {self.per_pass} records or patients; choose a smaller batch_size or accumulate"
+            )
         passed, place = divmod(step, self.per_pass // self.batch_size)
-        order = np.random.default_rng([self.seed, passed]).permutation(self.n_records)
-        if self.group_N is not None:
-            _, first = np.unique(self.group_N[order], return_index=True)
-            order = order[np.sort(first)]
-        return order[place * self.batch_size : (place + 1) * self.batch_size]
+        return self._order(passed)[place * self.batch_size : (place + 1) * self.batch_size]
+
+    def _order(self, passed: int) -> IntArray:
+        """The records of a pass in their order; that of the last pass asked for is kept, since steps ask for it in turn."""
+        found = self._last.get(passed)
+        if found is None:
+            rng = np.random.default_rng([self.seed, passed])
+            found = rng.permutation(self.n_records)
+            if self.group_N is not None:
+                _, first = np.unique(self.group_N[found], return_index=True)
+                # Shuffled again: patients with many records would otherwise come first, and those with one be dropped at the end.
+                found = rng.permutation(found[first])
+            self._last.clear()
+            self._last[passed] = found
+        return found
 
     def share(self, step: int, rank: int, world: int) -> IntArray:
         """The part of a step's records that one of several processes works on.

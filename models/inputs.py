@@ -12,7 +12,7 @@ from models.errors import ConfigurationError
 from models.image_store import ImageStore, open_image_store
 from models.jobs import DataJob
 from models.registry import get_spec
-from models.samples import Sources, read_panels, read_samples, texts_by_id
+from models.samples import Panels, Sources, read_panels, read_samples, texts_by_id
 from models.store import Store, open_store
 from models.types import Modality
 
@@ -74,7 +74,7 @@ def open_inputs(job: DataJob, config: TrainingConfig) -> Inputs:
     sources = Sources(
         signals=store,
         images=images,
-        panels=read_panels(job.pairing) if Modality.LABS in reads else None,
+        panels=_open_panels(job.pairing, config) if Modality.LABS in reads else None,
         texts=texts_by_id(reports),
         image_texts=texts_by_id(job.image_reports) if Modality.TEXT in reads and images is not None else None,
         min_words=config.min_words,
@@ -111,6 +111,14 @@ def _open_images(job: DataJob, config: TrainingConfig) -> ImageStore:
             f"pictures of {job.images} are {images.height} x {images.width}, the configuration says image_size={size}; set one to the other, or choose another image_recipe"
         )
     return images
+
+
+def _open_panels(pairing: Path, config: TrainingConfig) -> Panels:
+    panels = read_panels(pairing)
+    n_labs, width = getattr(config, "n_labs", None), panels.percentiles_NP.shape[1]
+    if n_labs is not None and width != n_labs:
+        raise ConfigurationError(f"panels of {pairing} have {width} items, the configuration says n_labs={n_labs}; set one to the other")
+    return panels
 
 
 def per_pass(data: TrainingData, config: TrainingConfig) -> int:

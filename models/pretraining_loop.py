@@ -55,8 +55,11 @@ class Loop:
 
     @property
     def batch_size(self) -> int:
-        """Records of a step; no more than a pass has."""
-        return min(self.config.batch_size, self.order(1).per_pass)
+        """Records of a step; where a pass has fewer, as many as can be cut into equal parts."""
+        available = self.order(1).per_pass
+        if available >= self.config.batch_size:
+            return self.config.batch_size
+        return available - available % (self.job.devices * self.job.nodes * self.config.accumulate)
 
     def order(self, batch_size: int) -> BatchOrder:
         """In which order training sees its records."""
@@ -201,7 +204,12 @@ def validation_loss(loop: Loop, trainer: pl.Trainer) -> float:
     groups = records.patients if loop.config.distinct_patients else None
     whole = BatchOrder(len(records), 1, loop.job.seed, groups)
     size = min(loop.batch_size, whole.per_pass)
-    order = replace(whole, batch_size=size - size % (trainer.world_size * loop.config.accumulate))
+    n_parts = trainer.world_size * loop.config.accumulate
+    if size < n_parts:
+        raise TrainingError(
+            f"{size} validation records or patients cannot be cut into {n_parts} parts; lower accumulate, name more folds or set validate_every to 0"
+        )
+    order = replace(whole, batch_size=size - size % n_parts)
     device = trainer.strategy.root_device
     losses: list[Tensor] = []
     loop.method.eval()

@@ -144,20 +144,41 @@ def read_panels(pairing: Path) -> Panels:
     """The lab panels of a pairing.
 
     Raises:
-        TrainingError: the table cannot be read or holds percentiles outside [0, 1].
+        TrainingError: the table cannot be read, names a panel twice, or holds percentiles outside [0, 1].
     """
     path = pairing / "panels.parquet"
     try:
         table = pq.read_table(path, columns=["panel_id", "percentiles", "observed"])
-        width = table.schema.field("percentiles").type.list_size
-        percentiles, observed = (table[c].combine_chunks().flatten().to_numpy(zero_copy_only=False) for c in ("percentiles", "observed"))
+        percentiles_NP, observed_NP = _matrix(table["percentiles"], np.float32), _matrix(table["observed"], np.bool_)
     except (OSError, ValueError, KeyError, AttributeError, pa.ArrowException) as error:
         raise TrainingError(f"{path} is no table of lab panels ({error}); materialise the pairing again") from error
-    percentiles_NP = percentiles.reshape(-1, width).astype(np.float32)
-    if not ((percentiles_NP >= 0) & (percentiles_NP <= 1)).all():
-        raise TrainingError(f"{path} holds percentiles outside [0, 1]; materialise the pairing again")
-    place = {panel: i for i, panel in enumerate(table["panel_id"].to_pylist())}
-    return Panels(place, percentiles_NP, observed.reshape(-1, width).astype(np.bool_))
+    if percentiles_NP.shape != observed_NP.shape:
+        raise TrainingError(
+            f"{path} holds {percentiles_NP.shape[1]} percentiles a panel and says of {observed_NP.shape[1]} whether they were measured; materialise the pairing again"
+        )
+    ids = table["panel_id"].to_pylist()
+    # Written so that NaN fails too.
+    wrong = np.flatnonzero(~((percentiles_NP >= 0) & (percentiles_NP <= 1)).all(axis=1))
+    if len(wrong):
+        named = ", ".join(str(ids[i]) for i in wrong[:10])
+        raise TrainingError(f"{path} holds percentiles outside [0, 1] in {len(wrong)} panels ({named}); materialise the pairing again")
+    place = {panel: i for i, panel in enumerate(ids)}
+    if len(place) != len(ids):
+        raise TrainingError(f"{path} names {len(ids) - len(place)} panels twice; materialise the pairing again")
+    return Panels(place, percentiles_NP, observed_NP)
+
+
+def _matrix(column: pa.ChunkedArray, dtype: Any) -> NDArray[Any]:
+    """A column of lists of equal length as (N, P).
+
+    Raises:
+        ValueError: a list or one of its values is null.
+    """
+    values = column.combine_chunks().flatten()
+    width = column.type.list_size
+    if column.null_count or values.null_count or len(values) != len(column) * width:
+        raise ValueError("a list or a value is null")
+    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(column), width).astype(dtype)
 
 
 def read_samples(pairing: Path, folds: Sequence[int], sources: Sources) -> Samples:
@@ -215,10 +236,12 @@ def texts_by_id(path: Path | None) -> dict[str, str] | None:
 
 
 def first_rows(store: Store) -> dict[str, int]:
-    """The first window of each recording of a store."""
+    """The earliest window of each recording of a store."""
+    start_N = store.index["start"].to_numpy()
     found: dict[str, int] = {}
     for row, record_id in enumerate(store.record_ids()):
-        found.setdefault(record_id, row)
+        if record_id not in found or start_N[row] < start_N[found[record_id]]:
+            found[record_id] = row
     return found
 
 
