@@ -10,25 +10,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.types import LEADS
+from assets.plots_page import BLUE, GREY, INK, ORANGE, PALETTE, EcgPage, figure, page_figure, plain, save
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from models.predictions import Predictions
 
 
-_MM_PER_S, _MM_PER_MV, _INCH_MM = 25.0, 10.0, 25.4
-_ROW_MM, _MARGIN_MM, _PULSE_MM = 30.0, 5.0, 10.0
-_PAPER, _MINOR, _MAJOR, _INK = "#fffafa", "#f9d6d6", "#f0a8a8", "#16202e"
-_BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9772b", "#8a8f98"
 _NO_LOSS = frozenset({"step", "epoch", "lr", "loss", "validation_loss", "records_per_s", "mfu", "wait_share"})
 _MOST_CURVES = 10
-_PALETTE = ("#1f5fa8", "#d9772b", "#2d8659", "#a8324a", "#6d4fa3", "#7a6a2f", "#2c8c99", "#c2508f", "#555b66", "#94a321")
 
 
 def ecg_figure(
@@ -40,10 +33,7 @@ def ecg_figure(
     n_seconds: float = 10.0,
     units: Sequence[str] | None = None,
 ) -> None:
-    """Draw an ECG at 25 mm/s and 10 mm/mV in true proportions.
-
-    The twelve standard leads stand in three rows of four with lead II as rhythm strip below; any other set of channels in
-    one row each. Each trace is shifted to its median. A channel whose unit is not "uV" is scaled to its row and says so.
+    """Draw an ECG at 25 mm/s and 10 mm/mV in true proportions, as `EcgPage` says.
 
     Args:
         path: PNG to write.
@@ -54,81 +44,10 @@ def ecg_figure(
         n_seconds: how much to draw, from the first sample.
         units: one a channel; all microvolts when None.
     """
-    import numpy as np
-
-    n = min(signal_LT.shape[1], round(n_seconds * fs_hz))
-    traces = {name: np.asarray(signal_LT[i, :n], np.float64) for i, name in enumerate(leads)}
-    own = {name: unit for name, unit in zip(leads, units or [], strict=False) if unit != "uV"}
-    seconds = n / fs_hz
-    standard = set(LEADS) <= set(traces)
-    rows = _standard_rows(n) if standard else [[(name, 0, n)] for name in leads]
-    figure, ax, height = _paper(len(rows), seconds, title, f"{_footer(fs_hz)}{'' if not own else '   other channels scaled to their row'}")
-    for r, row in enumerate(rows):
-        middle = height - _MARGIN_MM - _ROW_MM * (r + 0.55)
-        if row[0][0] not in own:
-            _pulse(ax, middle)
-        for name, start, stop in row:
-            left = _MARGIN_MM + _PULSE_MM + start / fs_hz * _MM_PER_S
-            label = f"{name} ({own[name]})" if name in own else name
-            _trace(ax, traces[name][start:stop], left, middle, fs_hz, label, to_scale=name not in own, divider=start > 0)
-    _save(figure, path)
-
-
-def _standard_rows(n: int) -> list[list[tuple[str, int, int]]]:
-    """Lead, first sample and last sample of each piece: I aVR V1 V4, II aVL V2 V5, III aVF V3 V6, then II throughout."""
-    cut = [round(n * k / 4) for k in range(5)]
-    columns = [LEADS[0:3], LEADS[3:6], LEADS[6:9], LEADS[9:12]]
-    return [[(columns[c][r], cut[c], cut[c + 1]) for c in range(4)] for r in range(3)] + [[("II", 0, n)]]
-
-
-def _footer(fs_hz: float) -> str:
-    return f"25 mm/s   10 mm/mV   {fs_hz:g} Hz"
-
-
-def _paper(n_rows: int, seconds: float, title: str, footer: str) -> tuple[Figure, Axes, float]:
-    """Grid paper in millimetre coordinates: thin lines at 1 mm, thick ones at 5 mm."""
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    width = 5.0 * np.ceil((seconds * _MM_PER_S + 2 * _MARGIN_MM + _PULSE_MM) / 5.0)
-    height = 5.0 * np.ceil((n_rows * _ROW_MM + 2 * _MARGIN_MM) / 5.0)
-    head, foot, side = 9.0, 6.0, 4.0
-    total_w, total_h = width + 2 * side, height + head + foot
-    figure = Figure(figsize=(total_w / _INCH_MM, total_h / _INCH_MM), dpi=160, facecolor="white")
-    ax = figure.add_axes((side / total_w, foot / total_h, width / total_w, height / total_h))
-    ax.set(xlim=(0, width), ylim=(0, height), xticks=[], yticks=[], facecolor=_PAPER)
-    for step, colour, line in ((1.0, _MINOR, 0.35), (5.0, _MAJOR, 0.6)):
-        ax.vlines(np.arange(0, width + step, step), 0, height, colors=colour, linewidth=line, zorder=0)
-        ax.hlines(np.arange(0, height + step, step), 0, width, colors=colour, linewidth=line, zorder=0)
-    for spine in ax.spines.values():
-        spine.set(color=_MAJOR, linewidth=0.8)
-    figure.text(side / total_w, 1 - 0.68 * head / total_h, title, fontsize=10.5, color=_INK, fontweight="bold", va="baseline")
-    figure.text(side / total_w, 0.3 * foot / total_h, footer, fontsize=8, color="#444b57", va="baseline")
-    return figure, ax, float(height)
-
-
-def _pulse(ax: Axes, middle: float) -> None:
-    """The calibration pulse: 1 mV for 0.2 s."""
-    x = _MARGIN_MM + 1.5
-    ax.plot([x, x + 1, x + 1, x + 6, x + 6, x + 7], [middle, middle, middle + 10, middle + 10, middle, middle], color=_INK, linewidth=0.8)
-
-
-def _trace(
-    ax: Axes, values_T: NDArray[np.float64], left: float, middle: float, fs_hz: float, label: str, *, to_scale: bool, divider: bool
-) -> None:
-    import numpy as np
-
-    finite = values_T[np.isfinite(values_T)]
-    mm_per_unit = _MM_PER_MV / 1000.0
-    if not to_scale and finite.size:
-        mm_per_unit = 0.6 * _ROW_MM / max(float(np.ptp(finite)), 1e-12)
-    centre = float(np.median(finite)) if finite.size else 0.0
-    x_T = left + np.arange(len(values_T)) / fs_hz * _MM_PER_S
-    ax.plot(x_T, middle + (values_T - centre) * mm_per_unit, color=_INK, linewidth=0.85, solid_joinstyle="round")
-    if divider:
-        ax.vlines(left, middle + 4.0, middle + 7.0, colors=_INK, linewidth=0.8)
-    paper = {"facecolor": _PAPER, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
-    ax.text(left + 1.2, middle + 0.36 * _ROW_MM, label, fontsize=9, fontweight="bold", color=_INK, va="center", bbox=paper, zorder=5)
+    page = EcgPage.of(signal_LT, leads, fs_hz, n_seconds, units)
+    made, ax, _ = page_figure(page, title)
+    page.draw(ax)
+    save(made, path)
 
 
 def loss_figure(path: Path, metrics_rows: Sequence[Mapping[str, Any]], title: str) -> None:
@@ -140,27 +59,27 @@ def loss_figure(path: Path, metrics_rows: Sequence[Mapping[str, Any]], title: st
             that is missing or None is left out.
         title: printed above.
     """
-    figure = _figure(8.0, 5.6, title)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    made = figure(8.0, 5.6, title)
+    upper, lower = made.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     parts = [k for k in dict.fromkeys(k for row in metrics_rows for k in row) if k not in _NO_LOSS]
     for i, name in enumerate(parts if len(parts) > 1 else []):
-        _line(upper, metrics_rows, name, color=_PALETTE[2 + i % (len(_PALETTE) - 2)], linewidth=1.1, label=name.replace("_", " "))
-    _line(upper, metrics_rows, "loss", color=_BLUE, linewidth=2.0, label="loss")
-    _line(upper, metrics_rows, "validation_loss", color=_ORANGE, linewidth=1.6, marker="o", markersize=4, label="validation loss")
+        _line(upper, metrics_rows, name, color=PALETTE[2 + i % (len(PALETTE) - 2)], linewidth=1.1, label=name.replace("_", " "))
+    _line(upper, metrics_rows, "loss", color=BLUE, linewidth=2.0, label="loss")
+    _line(upper, metrics_rows, "validation_loss", color=ORANGE, linewidth=1.6, marker="o", markersize=4, label="validation loss")
     upper.set_ylabel("loss")
     if upper.lines:
         upper.legend(frameon=False, fontsize=9, ncols=2)
-    _line(lower, metrics_rows, "lr", color=_INK, linewidth=1.3)
+    _line(lower, metrics_rows, "lr", color=INK, linewidth=1.3)
     lower.set(xlabel="step", ylabel="learning rate")
     right = lower.twinx()
-    _line(right, metrics_rows, "records_per_s", color=_GREY, linewidth=1.1, linestyle="--")
-    right.set_ylabel("records/s (dashed)", color=_GREY)
+    _line(right, metrics_rows, "records_per_s", color=GREY, linewidth=1.1, linestyle="--")
+    right.set_ylabel("records/s (dashed)", color=GREY)
     right.set_ylim(bottom=0)
     for ax in (upper, lower, right):
-        _plain(ax)
+        plain(ax)
     right.grid(visible=False)
     lower.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
-    _save(figure, path)
+    save(made, path)
 
 
 def _line(ax: Axes, rows: Sequence[Mapping[str, Any]], name: str, **style: Any) -> None:
@@ -186,20 +105,20 @@ def roc_figure(path: Path, table: Predictions) -> None:
         curves.append((float(auc(false_rate, true_rate)), name, false_rate, true_rate))
     curves.sort(key=lambda c: -c[0])
     shown = curves if len(curves) <= _MOST_CURVES else curves[: _MOST_CURVES // 2] + curves[-_MOST_CURVES // 2 :]
-    figure = _figure(8.6, 6.0, _about(table))
-    ax = figure.subplots()
+    made = figure(8.6, 6.0, _about(table))
+    ax = made.subplots()
     ax.plot([0, 1], [0, 1], color="#c4c8ce", linewidth=1.0, linestyle="--")
     for _, _, false_rate, true_rate in curves[_MOST_CURVES // 2 : -_MOST_CURVES // 2] if shown is not curves else []:
         ax.plot(false_rate, true_rate, color="#d3d6db", linewidth=0.8)
-    for (area, name, false_rate, true_rate), colour in zip(shown, _PALETTE, strict=False):
+    for (area, name, false_rate, true_rate), colour in zip(shown, PALETTE, strict=False):
         ax.plot(false_rate, true_rate, color=colour, linewidth=1.6, label=f"{name}  {area:.3f}")
     ax.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.005, 1.005), ylim=(-0.005, 1.005), aspect="equal")
     macro = f"macro AUROC {np.mean([c[0] for c in curves]):.3f}" if curves else "no class has both labels"
     note = f"{macro}\n{len(table.record_id)} records" + (f"\nundefined: {', '.join(undefined[:6])}" if undefined else "")
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(handles, labels, title=note, loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=9, alignment="left")
-    _plain(ax)
-    _save(figure, path)
+    plain(ax)
+    save(made, path)
 
 
 def _about(table: Predictions) -> str:
@@ -222,8 +141,8 @@ def leaderboard_figure(path: Path, table: pd.DataFrame) -> None:
     ours = table[table["kind"] == "ours"]
     places = [list(group.itertuples()) for _, group in ours.groupby(["dataset", "task"], sort=True)]
     n_lines = sum(len(rows) + 1.6 for rows in places)
-    figure = _figure(11.0, 1.5 + 0.27 * max(n_lines, 3.0), "Leaderboard: macro AUROC on the test folds, 95 % intervals over patients")
-    ax = figure.subplots()
+    made = figure(11.0, 1.5 + 0.27 * max(n_lines, 3.0), "Leaderboard: macro AUROC on the test folds, 95 % intervals over patients")
+    ax = made.subplots()
     y, ticks, labels = 0.0, [], []
     for rows in places:
         y += 1.1
@@ -245,15 +164,15 @@ def leaderboard_figure(path: Path, table: pd.DataFrame) -> None:
     ]
     ax.set(xlim=(min([0.48, *(v - 0.02 for v in known)]), 1.0), ylim=(y + 0.4, 0.3), yticks=ticks, xlabel="macro AUROC")
     ax.set_yticks(ticks, labels, fontsize=9)
-    ax.axvline(0.5, color=_GREY, linewidth=0.8, linestyle=":")
-    _plain(ax)
+    ax.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+    plain(ax)
     ax.grid(visible=False, axis="y")
     if not len(ours):
-        ax.text(0.5, 0.5, "nothing has been evaluated yet", transform=ax.transAxes, ha="center", color=_GREY)
+        ax.text(0.5, 0.5, "nothing has been evaluated yet", transform=ax.transAxes, ha="center", color=GREY)
     _forest_legend(ax)
     ax.tick_params(axis="y", length=0)
     ax.set_xticks(np.arange(np.ceil(ax.get_xlim()[0] * 10) / 10, 1.01, 0.1))
-    _save(figure, path)
+    save(made, path)
 
 
 def _row_label(row: Any) -> str:
@@ -265,13 +184,13 @@ def _row_label(row: Any) -> str:
 def _forest_row(ax: Axes, row: Any, y: float) -> None:
     if row.random_init == row.random_init:
         ax.plot([row.random_init_low, row.random_init_high], [y + 0.2, y + 0.2], color="#c4c8ce", linewidth=1.6)
-        ax.plot(row.random_init, y + 0.2, "o", markersize=4.5, markerfacecolor="white", markeredgecolor=_GREY)
+        ax.plot(row.random_init, y + 0.2, "o", markersize=4.5, markerfacecolor="white", markeredgecolor=GREY)
     if row.supervised == row.supervised:
-        ax.plot(row.supervised, y, "s", color=_PALETTE[2], markersize=5)
+        ax.plot(row.supervised, y, "s", color=PALETTE[2], markersize=5)
     if row.published == row.published:
-        ax.plot(row.published, y, "D", color=_ORANGE, markersize=5.5)
-    ax.plot([row.low, row.high], [y, y], color=_BLUE, linewidth=2.4, solid_capstyle="butt")
-    ax.plot(row.value, y, "o", color=_BLUE, markersize=6)
+        ax.plot(row.published, y, "D", color=ORANGE, markersize=5.5)
+    ax.plot([row.low, row.high], [y, y], color=BLUE, linewidth=2.4, solid_capstyle="butt")
+    ax.plot(row.value, y, "o", color=BLUE, markersize=6)
     ax.text(
         1.01,
         y,
@@ -279,7 +198,7 @@ def _forest_row(ax: Axes, row: Any, y: float) -> None:
         transform=ax.get_yaxis_transform(),
         fontsize=8.5,
         va="center",
-        color=_INK,
+        color=INK,
     )
 
 
@@ -287,12 +206,12 @@ def _forest_legend(ax: Axes) -> None:
     from matplotlib.lines import Line2D
 
     marks = [
-        Line2D([], [], color=_BLUE, marker="o", linewidth=2.4, label="ours"),
+        Line2D([], [], color=BLUE, marker="o", linewidth=2.4, label="ours"),
         Line2D(
-            [], [], color="#c4c8ce", marker="o", markerfacecolor="white", markeredgecolor=_GREY, linewidth=1.6, label="random initialised"
+            [], [], color="#c4c8ce", marker="o", markerfacecolor="white", markeredgecolor=GREY, linewidth=1.6, label="random initialised"
         ),
-        Line2D([], [], color=_PALETTE[2], marker="s", linestyle="", label="supervised baseline"),
-        Line2D([], [], color=_ORANGE, marker="D", linestyle="", label="published (other protocol or data)"),
+        Line2D([], [], color=PALETTE[2], marker="s", linestyle="", label="supervised baseline"),
+        Line2D([], [], color=ORANGE, marker="D", linestyle="", label="published (other protocol or data)"),
     ]
     ax.legend(handles=marks, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False, fontsize=9)
 
@@ -306,46 +225,24 @@ def images_figure(path: Path, images: NDArray[Any], title: str) -> None:
         title: printed above them.
     """
     shown = images[:8]
-    figure = _figure(max(2.0 * len(shown), 5.0), 2.6, title)
-    for ax, image in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+    made = figure(max(2.0 * len(shown), 5.0), 2.6, title)
+    for ax, image in zip(made.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         ax.imshow(image, cmap="gray", vmin=0, vmax=255)
         ax.set_axis_off()
-    _save(figure, path)
+    save(made, path)
 
 
 def bars_figure(path: Path, counts: Mapping[str, int], title: str, unit: str = "records") -> None:
     """Draw how often each name occurs, one bar a name, in the order given."""
-    figure = _figure(9.0, 1.2 + 0.26 * max(3, len(counts)), title)
-    ax = figure.subplots()
+    made = figure(9.0, 1.2 + 0.26 * max(3, len(counts)), title)
+    ax = made.subplots()
     names = list(counts)
-    ax.barh(names, [counts[n] for n in names], color=_BLUE, height=0.66)
+    ax.barh(names, [counts[n] for n in names], color=BLUE, height=0.66)
     for y, name in enumerate(names):
-        ax.text(counts[name], y, f" {counts[name]:,}", va="center", fontsize=8.5, color=_INK)
+        ax.text(counts[name], y, f" {counts[name]:,}", va="center", fontsize=8.5, color=INK)
     ax.invert_yaxis()
     ax.set_xlabel(unit)
     ax.margins(x=0.1)
-    _plain(ax)
+    plain(ax)
     ax.grid(visible=False, axis="y")
-    _save(figure, path)
-
-
-def _figure(width: float, height: float, title: str) -> Figure:
-    """A figure of some inches with a title."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=130, facecolor="white", layout="constrained")
-    figure.suptitle(title, fontsize=11, fontweight="bold", color=_INK, x=0.01, ha="left")
-    return figure
-
-
-def _plain(ax: Axes) -> None:
-    ax.grid(visible=True, color="#e7e9ec", linewidth=0.7)
-    ax.set_axisbelow(True)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    ax.tick_params(labelsize=9)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png")
+    save(made, path)
