@@ -116,7 +116,7 @@ def make_encoder(
             "config": plain(options),
             "stage": _stage_name(stage),
             "first_stage": None if first is None else str(first.path("bundle")),
-            **_files(inputs, upstream),
+            **data_files(inputs, upstream),
             "text_weights": weights["path"],
             "card": {
                 "dataset": dataset_name,
@@ -176,8 +176,8 @@ def _first_stage(workspace: Workspace, spec: MethodSpec, dataset: str, options: 
     return output
 
 
-def _files(inputs: Inputs, upstream: dict[str, Output]) -> dict[str, str | None]:
-    """Folders and files of a job's data."""
+def data_files(inputs: Inputs, upstream: dict[str, Output]) -> dict[str, str | None]:
+    """Folders and files of the data of a job that reads all modalities, by its entries."""
 
     def place(key: Key | None, file: str | None = None) -> str | None:
         if key is None:
