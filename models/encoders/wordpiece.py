@@ -50,6 +50,7 @@ class WordPiece:
     def __init__(self, vocabulary: list[str]) -> None:
         self.vocabulary = vocabulary
         self._number = {piece: i for i, piece in enumerate(vocabulary)}
+        self._longest = max(map(len, vocabulary), default=0)
         self._known: dict[str, list[int]] = {}
 
     def numbers(self, text: str, limit: int) -> list[int]:
@@ -80,7 +81,7 @@ class WordPiece:
         pieces, start = [], 0
         while start < len(word):
             prefix = "##" if start else ""
-            end = next((e for e in range(len(word), start, -1) if prefix + word[start:e] in self._number), None)
+            end = next((e for e in range(min(len(word), start + self._longest), start, -1) if prefix + word[start:e] in self._number), None)
             if end is None:
                 return [UNKNOWN]
             pieces.append(self._number[prefix + word[start:end]])
