@@ -29,6 +29,7 @@ BLOCKING: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys((*FIRST_STAGES, "encoder"), ("bundle",)),
     "head": ("predictions",),
     "evaluation": ("metrics",),
+    "transfer": ("transfer",),
 }
 """Blocking checks by stage. `data_checks` implements each; a stage that is not listed has none."""
 

@@ -23,6 +23,7 @@ from data_checks.privacy import check_headers, check_report_privacy
 from data_checks.prompts import check_prompts
 from data_checks.raw import check_manifest, check_patient_leakage
 from data_checks.reports import check_reports
+from data_checks.transfer import check_transfer
 from models.errors import ConfigurationError, EinthovenError
 
 VERSION = "1"
@@ -56,6 +57,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
     **{stage: (Check("bundle", check_bundle),) for stage in (*verdicts.FIRST_STAGES, "encoder")},
     "head": (Check("predictions", check_predictions),),
     "evaluation": (Check("metrics", check_metrics),),
+    "transfer": (Check("transfer", check_transfer),),
 }
 
 
