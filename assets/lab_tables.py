@@ -37,6 +37,7 @@ def build_lab_tables(folder: Path, dataset: Dataset, recipe: LabRecipe, *, progr
     Raises:
         DatasetError: a table of the dataset cannot be read, or holds no result.
     """
+    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -49,7 +50,7 @@ def build_lab_tables(folder: Path, dataset: Dataset, recipe: LabRecipe, *, progr
             writer.write_table(pa.Table.from_pandas(part[list(LAB_COLUMNS)], lab_schema(), preserve_index=False))
             items.update({str(k): int(v) for k, v in part["item_id"].value_counts().items()})
             n_rows += len(part)
-            n_without_value += int(part["value"].isna().sum())
+            n_without_value += int((~np.isfinite(part["value"])).sum())
             if progress is not None:
                 progress(done, done)
     if not n_rows:

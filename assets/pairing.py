@@ -51,6 +51,7 @@ def pairing_asset(rule: PairingRule) -> dg.AssetsDefinition:
             rows = "\n".join(f"| {name} | {n} |" for name, n in output.facts["combinations"].items())
             extra = {
                 "patients": output.facts["n_patients"],
+                "results_of_other_items": output.facts.get("n_results_of_other_items", 0),
                 "combinations": dg.MetadataValue.md(f"| part: what is there | samples |\n|---|---|\n{rows}"),
             }
             return result(context, output, workspace.settings, extra)
@@ -87,7 +88,7 @@ def make_pairing(workspace: Workspace, rule: PairingRule) -> Output:
             "combinations": combinations(samples),
         }
         if panels is not None:
-            facts |= _write_panels(folder, rule, samples, panels)
+            facts |= _write_panels(folder, rule, samples, panels) | _other_items(rule, upstream)
         if rule.candidates:
             facts |= _write_candidates(folder, rule, samples, published)
         (folder / "figures").mkdir()
@@ -176,6 +177,14 @@ def _write_panels(folder: Path, rule: PairingRule, samples: "pd.DataFrame", pane
         "items_without_training_values": [i for i, values in zip(scale.items, scale.values, strict=True) if not len(values)],
         "percentiles_sha256": scale.fingerprint,
     }
+
+
+def _other_items(rule: PairingRule, upstream: dict[str, Output]) -> dict[str, int]:
+    """How many tests of the labs' dataset the panel does not know, and how many results of them were not looked at."""
+    assert rule.labs is not None
+    items: dict[str, int] = upstream[str(Key(("cleaned", rule.labs.dataset), LAB_RECIPE))].facts.get("items", {})
+    others = {item: n for item, n in items.items() if item not in rule.labs.items}
+    return {"n_other_items": len(others), "n_results_of_other_items": sum(others.values())}
 
 
 def _dependency(key: Key) -> dg.AssetDep:

@@ -162,6 +162,9 @@ def test_simulated_visits_become_samples(home: Path, paired: dict[str, Output]) 
     wanted = first[first["item_id"] == "50971"].drop_duplicates("encounter_id").set_index("encounter_id")["value"]
     held = dict(zip(table["panel_id"].to_pylist(), np.stack(table["values"].to_numpy())[:, SYMILE_LABS.index("50971")], strict=True))
     assert {i: v for i, v in held.items() if not np.isnan(v)} == wanted.to_dict()
+    assert output.facts["n_other_items"] == 2, "troponin and NT-proBNP are none of the fifty"
+    results = pd.concat(dataset.labs())["item_id"]
+    assert output.facts["n_results_of_other_items"] == (~results.isin(SYMILE_LABS)).sum() > 0
     whole = found.index[found["observed"] % 8 == 7]
     candidates = pd.read_parquet(output.path("candidates.parquet"))
     assert set(candidates["query_sample_id"]) == {i for i in whole if found["part"][i] != "train"}

@@ -15,7 +15,16 @@ import assets.pairing_times
 from assets.lab_tables import lab_schema
 from assets.pairing_labs import LabScale
 from assets.pairing_rules import DAY_S, HOUR_S, PARTS, RULES, SYMILE_LABS, LabPanel, Window
-from assets.pairing_tables import SAMPLE_COLUMNS, add_text, draw_candidates, pair_records, pair_stays
+from assets.pairing_tables import (
+    SAMPLE_COLUMNS,
+    add_text,
+    draw_candidates,
+    has_all,
+    pair_own,
+    pair_records,
+    pair_stays,
+    published_candidates,
+)
 from assets.pairing_times import PairingError
 from assets.splits import fold_of
 
@@ -295,3 +304,93 @@ def test_far_too_many_pairs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(assets.pairing_times, "MOST_PAIRS", 3)
     with pytest.raises(PairingError, match="combines 4 pairs, more than 3; narrow its window"):
         pair_records(MORE, *(records(*((f"{kind}{i}", "p:1", after(0)) for i in range(2))) for kind in "ei"))
+
+
+# a record's own
+
+
+def visits(path: Path, *rows: tuple[str, str, str, float]) -> Path:
+    """(record, time, item, value) as stage cleaned publishes them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pd.DataFrame(rows, columns=["encounter_id", "charted_at", "item_id", "value"]).assign(patient_id="p:1", unit="mg/dL")
+    schema = lab_schema()
+    pq.write_table(pa.Table.from_pandas(table[schema.names], schema, preserve_index=False), path / "labs.parquet")
+    return path / "labs.parquet"
+
+
+def own_records(*rows: tuple[str, int, bool, bool], **columns: Sequence[object]) -> pd.DataFrame:
+    """(record, fold, whether the recording is there, whether the picture is)."""
+    table = pd.DataFrame(rows, columns=["record_id", "fold", "present", "image_present"])
+    return table.assign(patient_id="p:" + table["record_id"], **columns)
+
+
+OWN = replace(RULES["synthetic"], ecg=replace(RULES["synthetic"].ecg, text=False))
+
+
+def test_a_record_is_paired_with_what_is_its_own(tmp_path: Path) -> None:
+    held = own_records(("d", 9, True, True), ("a", 1, True, False), ("b", 10, False, True), ("c", 2, True, False), ("e", 3, False, False))
+    path = visits(
+        tmp_path,
+        ("a", after(90), CREATININE, 9.0),
+        ("a", "", CREATININE, 8.0),  # without a time: after all others
+        ("a", after(60), CREATININE, 1.5),
+        ("b", "", SODIUM, 140.0),
+        ("b", "", SODIUM, 141.0),  # later in the table
+        ("e", after(0), SODIUM, 139.0),  # nothing else is there
+        ("nobody", after(0), SODIUM, 1.0),
+    )
+    samples, panels = pair_own(OWN, held, path)
+    assert panels is not None
+    assert shows(samples, "sample_id") == ["a", "b", "d"] and shows(samples, "observed") == [0b101, 0b110, 0b011]
+    assert shows(samples, "ecg_id") == ["a", None, "d"] and shows(samples, "image_id") == [None, "b", "d"]
+    assert shows(samples, "panel_id") == ["a", "b", None] and shows(samples, "encounter_id") == ["a", "b", "d"]
+    assert shows(samples, "fold") == [1, 10, 9] and shows(samples, "part") == ["train", "test", "validation"]
+    assert shows(samples, "dt_ecg_s") == [None] * 3
+    values = [dict(zip(SYMILE_LABS, row, strict=True)) for row in panels.values_NP]
+    assert values[0][CREATININE] == 1.5 and values[1][SODIUM] == 140.0
+    assert list(samples.columns) == list(SAMPLE_COLUMNS)
+
+
+def test_numbers_that_are_none_and_unknown_items_make_no_panel(tmp_path: Path) -> None:
+    held = own_records(("a", 1, True, True), ("b", 1, True, True), ("c", 1, True, True))
+    path = visits(
+        tmp_path,
+        ("a", after(0), CREATININE, float("inf")),
+        ("a", after(0), SODIUM, float("nan")),
+        ("b", after(0), "51003", 0.02),
+        ("c", after(0), CREATININE, -4.0),  # as the source has it: its percentile is the lowest
+        ("c", after(0), SODIUM, float("-inf")),
+    )
+    samples, panels = pair_own(OWN, held, path)
+    assert panels is not None
+    assert shows(samples, "panel_id") == [None, None, "c"] and shows(samples, "observed") == [0b011, 0b011, 0b111]
+    assert np.isfinite(panels.values_NP).sum() == 1
+    scale = LabScale.fit(SYMILE_LABS, np.where(np.isnan(panels.values_NP), np.nan, 1.0))
+    assert scale.apply(panels.values_NP)[0, SYMILE_LABS.index(CREATININE)] == 0.0
+
+
+def test_a_record_with_nothing_makes_no_sample(tmp_path: Path) -> None:
+    path = visits(tmp_path, ("a", after(0), CREATININE, 1.0))
+    with pytest.raises(PairingError, match="'synthetic' finds nothing that belongs together in synthetic; "):
+        pair_own(OWN, own_records(("a", 1, False, False), ("b", 1, False, False)), path)
+
+
+def test_published_lists_keep_their_order_less_what_is_no_sample() -> None:
+    held = own_records(("a", 1, True, True), ("b", 1, True, True), ("c", 1, True, True), candidates=["", "b c gone", "c b a"])
+    samples = pd.DataFrame({"sample_id": ["a", "b", "c"]})
+    table, lost = published_candidates(samples, held)
+    assert table.to_numpy().tolist() == [
+        ["b", "b", 0, True],
+        ["b", "c", 1, False],
+        ["c", "c", 0, True],
+        ["c", "b", 1, False],
+        ["c", "a", 2, False],
+    ]
+    assert lost == 1 and list(table.columns) == ["query_sample_id", "candidate_sample_id", "place", "is_positive"]
+
+
+def test_lists_are_made_of_samples_with_every_modality() -> None:
+    assert has_all(pd.DataFrame({"observed": [0b111, 0b101, 0b11111, 0b11011]})).tolist() == [True, False, True, False]
+    assert has_all(pd.DataFrame({"observed": [0b11011, 0b00011, 0b10001]})).tolist() == [True, True, False]

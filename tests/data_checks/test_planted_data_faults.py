@@ -297,6 +297,7 @@ def test_reports_name_records_at_fault(world: Any, edit: Any) -> None:
 
 
 def test_reports_in_another_language_are_told(world: Any, edit: Any) -> None:
+    world.raw()
     verdict = world.judge(world.reports(edit(language={3: "unknown", 5: "unknown"}, coverage={3: 0.1})), "reports")
     assert verdict.passed and "warning: 1 reports are in none of en, de, sv (r03)" in verdict.message
     assert verdict.details["n_not_understood"] == 1
