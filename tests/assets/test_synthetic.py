@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,10 +12,12 @@ import pytest
 
 from assets.dataset import DatasetError, get_dataset
 from assets.datasets.synthetic import Synthetic, generate
+from assets.pairing_rules import SYMILE_LABS
 from assets.record import RecordError
+from assets.simulated_visits import DAMAGED
 from assets.text.phrases import PHRASES
 from models.errors import ConfigurationError
-from models.types import LEADS
+from models.types import LEADS, Modality
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +230,136 @@ def test_labels_can_be_learned_from_the_signals(full: Synthetic) -> None:
         model.fit(features_NF.T[train], labels[name][train])
         scores.append(roc_auc_score(labels[name][test], model.decision_function(features_NF.T[test])))
     assert np.mean(scores) > 0.88
+
+
+# X-rays, bloods, and what they have to do with the ECG
+
+
+def test_x_rays_and_bloods_of_most_records(full: Synthetic) -> None:
+    records = full.records()
+    pictured = sum(full.images_present(records["record_id"].tolist()))
+    labs = pd.concat(full.labs())
+    assert 0.91 * 1200 < pictured == len(full.labels("chest")) == len(full.image_reports()) < 0.97 * 1200
+    assert 0.91 * 1200 < labs["encounter_id"].nunique() < 0.97 * 1200
+    assert set(labs["item_id"]) - set(SYMILE_LABS) == {"51003", "50963"} and set(SYMILE_LABS) <= set(labs["item_id"])
+    of_panel = labs[labs["item_id"].isin(SYMILE_LABS)].groupby("encounter_id")["item_id"].nunique()
+    assert 32 < of_panel.mean() < 38
+    assert 0 < labs["value"].isna().mean() < 0.02 and (labs["value"].dropna() > 0).all()
+    reports = full.image_reports()
+    assert 0 < (reports["text"] == "").sum() < 60 and reports["text"].str.startswith("FINDINGS: ").sum() > 1000
+    assert full.task("chest").modality is Modality.IMAGE and full.task("rhythm").modality is Modality.ECG
+
+
+def test_an_x_ray_that_is_not_there_is_absent(small: Synthetic) -> None:
+    records = small.records()["record_id"].tolist()
+    missing = next(r for r, there in zip(records, small.images_present(records), strict=True) if not there)
+    for name in (missing, "../records"):
+        with pytest.raises(RecordError) as caught:
+            small.image(name)
+        assert caught.value.reason == "absent"
+
+
+def _features(full: Synthetic, record_ids: list[str]) -> dict[str, np.ndarray]:
+    """What a small eye sees: the picture on a grid, the logarithms of the bloods, and which codes the ECG has."""
+    grids = [np.log1p(full.image(r).reshape(16, 4, 16, 4).mean(axis=(1, 3))).ravel() for r in record_ids]
+    labs = pd.concat(full.labs()).dropna(subset="value").drop_duplicates(["encounter_id", "item_id"])
+    table = labs.pivot(index="encounter_id", columns="item_id", values="value").reindex(record_ids)
+    bloods = np.log(table.fillna(table.median())).to_numpy()
+    codes = pd.read_csv(full.folder / "records.csv", dtype=str).set_index("record_id")["scp_codes"]
+    ecgs = [[float(bool(set(codes[r].split(";")) & held)) for held in (DAMAGED, {"LVH", "RVH"}, {"AFIB", "AFLT"})] for r in record_ids]
+    return {"image": np.array(grids), "labs": bloods, "ecg": np.array(ecgs)}
+
+
+def test_an_effusion_is_known_to_ecg_and_bloods_together_only(full: Synthetic) -> None:
+    """A linear reader of one sees nothing; one of both, given their product, does. Pictures show every finding."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    labels = full.labels("chest").merge(full.records()[["record_id", "fold"]], on="record_id")
+    labels = labels[labels["record_id"].isin(set(pd.concat(full.labs())["encounter_id"]))]
+    seen = _features(full, labels["record_id"].tolist())
+    train = (labels["fold"] <= 7).to_numpy()
+
+    def auroc(features_NF: np.ndarray, finding: str) -> float:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=500)).fit(features_NF[train], labels[finding][train])
+        return float(roc_auc_score(labels[finding][~train], model.decision_function(features_NF[~train])))
+
+    kidneys = np.sign(StandardScaler().fit_transform(seen["labs"])[:, [sorted([*SYMILE_LABS, "51003", "50963"]).index("50912")]])
+    both = np.concatenate([kidneys * (2 * seen["ecg"][:, :1] - 1), kidneys, seen["ecg"]], axis=1)
+    assert abs(auroc(seen["ecg"], "Pleural Effusion") - 0.5) < 0.12
+    assert auroc(both, "Pleural Effusion") > 0.8
+    assert auroc(seen["ecg"], "Cardiomegaly") > 0.7 and auroc(seen["labs"], "Lung Opacity") > 0.8
+    for finding in ("Cardiomegaly", "Edema", "Pleural Effusion"):
+        assert auroc(seen["image"], finding) > 0.85
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "complaint"),
+    [
+        ("labs.csv", "99999,50912,,1.0,mg/dL", r"labs\.csv: records 99999 are not in records\.csv"),
+        ("labs.csv", "00001,50912,,hemolyzed,mg/dL", r"labs\.csv: value holds what is no number: hemolyzed"),
+        ("xrays.csv", "99999,Edema,,human", r"xrays\.csv holds records that are not in records\.csv: 99999"),
+        ("xrays.csv", "{first},Edema,,human", r"xrays\.csv holds a record more than once"),
+        ("xrays.csv", "{missing},Measles,,human", r"xrays\.csv holds findings other than"),
+    ],
+)
+def test_damaged_tables_of_x_rays_and_bloods_are_refused(small: Synthetic, tmp_path: Path, table: str, line: str, complaint: str) -> None:
+    copy = Synthetic(Path(shutil.copytree(small.folder, tmp_path / "copy")))
+    pictured = copy.labels("chest")["record_id"].tolist()
+    missing = next(r for r in copy.records()["record_id"] if r not in pictured)
+    with (copy.folder / table).open("a") as stream:
+        stream.write(line.format(first=pictured[0], missing=missing) + "\n")
+    with pytest.raises(DatasetError, match=complaint):
+        list(copy.labs()) if table == "labs.csv" else copy.image_reports()
+
+
+def as_layout_1(small: Synthetic, folder: Path) -> Synthetic:
+    """A folder as the version before X-rays and bloods wrote it."""
+    shutil.copytree(small.folder, folder, ignore=shutil.ignore_patterns("images", "xrays.csv", "labs.csv"))
+    about = json.loads((folder / "dataset.json").read_text()) | {"format_version": 1, "version": "1"}
+    (folder / "dataset.json").write_text(json.dumps(about))
+    return Synthetic(folder)
+
+
+def test_a_folder_of_the_older_layout_gets_what_it_lacks(small: Synthetic, tmp_path: Path) -> None:
+    old = as_layout_1(small, tmp_path / "old")
+    (old.folder / "mine.txt").write_text("keep me")
+    stamps = {p: p.stat().st_mtime_ns for p in old.folder.rglob("*") if p.is_file() and p.name != "dataset.json"}
+    with pytest.raises(DatasetError, match=r"xrays\.csv is missing; materialise raw/synthetic, which adds"):
+        old.image_reports()
+    old.prepare()
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
+    assert hashes(old.folder) == hashes(small.folder) | {"mine.txt": hashlib.sha256(b"keep me").hexdigest()}
+    before = hashes(old.folder)
+    old.prepare()
+    assert hashes(old.folder) == before
+
+
+def test_an_interrupted_completion_goes_on_where_it_stopped(small: Synthetic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import assets.images
+
+    old, write = as_layout_1(small, tmp_path / "old"), assets.images.write_grey
+    calls = []
+
+    def fail(*args: Any) -> None:
+        calls.append(args)
+        if len(calls) == 5:
+            raise OSError("no space left on device")
+        write(*args)
+
+    before = hashes(old.folder)
+    monkeypatch.setattr(assets.images, "write_grey", fail)
+    with pytest.raises(DatasetError, match="of an older version and cannot be given what it lacks"):
+        old.prepare()
+    assert hashes(old.folder) == before and not list(old.folder.glob(".*"))
+    shutil.copytree(small.folder / "images", old.folder / "images")  # as if it had stopped after the pictures
+    old.prepare()
+    assert hashes(old.folder) == hashes(small.folder)
+
+
+def test_what_a_person_put_there_is_neither_judged_nor_filled(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    Synthetic(tmp_path).prepare()
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
