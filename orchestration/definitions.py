@@ -18,6 +18,7 @@ from assets.raw import raw_asset
 from assets.registry import registry_asset
 from assets.reports import reports_asset
 from assets.training import tasks_of
+from assets.transfer import transfer_asset, transfers
 from assets.user_tasks import task_names
 from assets.verdicts import BLOCKING
 from data_checks.dagster_checks import make_asset_checks
@@ -41,6 +42,8 @@ def _assets() -> list[dg.AssetsDefinition]:
         if spec.first_stage is not None:
             found.append(first_stage_asset(method))
         found += [encoder_asset(method), *(head_asset(method, t) for t in tasks_of(spec)), evaluation_asset(method)]
+        if transfers(spec):
+            found.append(transfer_asset(method))
         if not spec.baseline:
             found.append(registry_asset(method))
     return [with_policy(a) for a in found]
