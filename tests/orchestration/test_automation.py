@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from assets.access import Access
+from assets.dataset import get_dataset
 from assets.encoders import CODE_VERSION
 from assets.outputs import Built, Key, Output, Workspace
 from assets.settings import load
@@ -39,7 +40,7 @@ def publish(
     passed: bool = True,
 ) -> Output:
     workspace = Workspace(home)
-    code = f"{CODE_VERSION}.{SPEC.version}" if key.stage in ("encoder", "head") else "1"
+    code = f"{CODE_VERSION}.{SPEC.version}" if key.stage in ("encoder", "head", "language_model") else "1"
     output = workspace.publish(
         key, lambda _: Built(rows=1, facts=facts or {}), code_version=code, access=Access.OPEN, config={"c": config}, upstream=upstream
     )
@@ -153,3 +154,33 @@ def test_the_nightly_scan_takes_the_datasets_in_use(instance: dg.DagsterInstance
     publish(home, Key(("raw", DATASET)))
     found = scan().run_requests
     assert [r.asset_selection for r in found] == [[dg.AssetKey(["raw", DATASET])]]
+
+
+def test_the_stage_before_is_asked_for_with_the_encoder(instance: dg.DagsterInstance, home: Path) -> None:
+    """New reports train the language model again, and the encoder after it, both with the configuration of before."""
+    from assets.training import data_keys, task_homes
+    from orchestration.automation import retrain_request
+    from orchestration.definitions import defs
+
+    spec, dataset = get_spec("melp"), get_dataset(DATASET)
+    config = spec.configure("tiny", batch_size=8)
+    keys = data_keys(spec, config, DATASET)
+    keys += [Key(("labels", d.name), task) for task, (d, _) in task_homes(spec, dataset).items()]
+    held = {str(k): publish(home, k, config=0).data_version for k in keys}
+    stage = publish(
+        home, Key(("language_model", "melp"), DATASET), upstream={"reports/synthetic[english]": held["reports/synthetic[english]"]}
+    )
+    facts = {"preset": "tiny", "seed": 3, "config": plain(config)}
+    publish(home, Key(("encoder", "melp"), DATASET), upstream=held | {str(stage.key): stage.data_version}, facts=facts)
+    for task in task_homes(spec, dataset):
+        publish(home, Key(("head", "melp", task), DATASET), upstream=held)
+    assert "trained on the current data" in str(retrain_request(Workspace(home), spec, dataset))
+
+    publish(home, keys[1], config=1)
+    request = retrain_request(Workspace(home), spec, dataset)
+    assert isinstance(request, dg.RunRequest)
+    ops = request.run_config["ops"]
+    assert set(ops) == {"language_model__melp", "encoder__melp"}
+    assert ops["language_model__melp"] == ops["encoder__melp"]
+    assert ops["encoder__melp"]["config"]["batch_size"] == 8
+    assert dg.validate_run_config(defs.resolve_job_def("train_melp"), request.run_config)
