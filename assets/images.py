@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -30,6 +30,8 @@ COLOUR_TOLERANCE = 2
 JPEG_QUALITY = 90
 
 _FORMATS = ("JPEG", "PNG")
+_PNG_SIGNATURE_BYTES = 8
+_BLOCK_BYTES = 1 << 20
 _LFS = b"version https://git-lfs.github.com/spec/"
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, IndexError, struct.error, zlib.error)
 """What Pillow raises on damaged files."""
@@ -42,8 +44,8 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
     picture in a 16-bit file is not black.
 
     Raises:
-        RecordError: reasons absent, unreadable, empty, lfs_pointer, not_an_image, too_large, truncated, colour, transparent,
-            wrong_mode.
+        RecordError: reasons absent, unreadable, empty, lfs_pointer, not_an_image, too_large, truncated, checksum, colour,
+            transparent, wrong_mode.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -68,6 +70,8 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
             if picture.width * picture.height > LARGEST_PIXELS:
                 raise _too_large(path)
             try:
+                if picture.format == "PNG":
+                    _check_sums(path, stream)
                 picture.load()
             except _BROKEN as error:
                 raise RecordError("truncated", path, f"cannot be decoded to its end ({error}); download it again") from error
@@ -124,6 +128,27 @@ def write_grey(path: Path, image: NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     options: dict[str, Any] = {"quality": JPEG_QUALITY} if path.suffix == ".jpg" else {}
     Image.fromarray(image).save(path, **options)
+
+
+def _check_sums(path: Path, stream: BinaryIO) -> None:
+    """Hold the chunks of a PNG file that its picture is made of against their sums, which Pillow does for the first ones only."""
+    place = stream.tell()
+    stream.seek(_PNG_SIGNATURE_BYTES)
+    kind = b""
+    while kind != b"IEND":
+        length, kind = struct.unpack(">I4s", stream.read(8))
+        total = zlib.crc32(kind)
+        while length:
+            block = stream.read(min(length, _BLOCK_BYTES))
+            if not block:
+                raise EOFError("a chunk is cut short")
+            total, length = zlib.crc32(block, total), length - len(block)
+        stated = stream.read(4)
+        if kind[:1].isupper() and stated != total.to_bytes(4, "big"):
+            raise RecordError(
+                "checksum", path, f"its part {kind.decode('latin-1')!r} does not add up: a bit has flipped; download it again"
+            )
+    stream.seek(place)
 
 
 def _too_large(path: Path) -> RecordError:

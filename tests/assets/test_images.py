@@ -116,7 +116,21 @@ def test_a_damaged_png_is_no_picture(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
-    assert reason(path) == "truncated"
+    assert reason(path) == "checksum"
+
+
+def test_no_flipped_bit_of_a_png_changes_a_picture_unseen(tmp_path: Path) -> None:
+    path, image = tmp_path / "a.png", np.random.default_rng(0).integers(0, 255, (20, 20)).astype(np.uint8)
+    write_grey(path, image)
+    data = path.read_bytes()
+    for place in range(8, len(data)):
+        spoilt = bytearray(data)
+        spoilt[place] ^= 1 << place % 8
+        path.write_bytes(spoilt)
+        try:
+            assert np.array_equal(read_grey(path), image)
+        except RecordError as error:
+            assert error.reason in ("checksum", "truncated", "not_an_image", "too_large", "wrong_mode")
 
 
 @pytest.mark.parametrize(("width", "height"), [(9000, 9000), (100_000, 100_000), (2**31 - 1, 2**31 - 1)])

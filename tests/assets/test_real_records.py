@@ -10,12 +10,16 @@ import pytest
 
 from assets.cleaned import build_cleaned
 from assets.dataset import Channel, Dataset, get_dataset
+from assets.lab_tables import build_lab_tables
 from assets.outputs import Key, Output, Workspace
+from assets.pairing_labs import LabScale, collect_panels, read_labs
+from assets.pairing_rules import HOUR_S, LabPanel, Window
+from assets.pairing_times import timeline
 from assets.readers import read_record
 from assets.record import Record, RecordError
 from assets.splits import fold_of
 from assets.store import build_store
-from models.recipes import Recipe
+from models.recipes import LabRecipe, Recipe
 from models.registry import get_recipe
 from models.store import open_store
 from models.types import LEADS
@@ -132,3 +136,36 @@ def test_what_cannot_be_stored_of_the_quality_challenge_was_judged_unacceptable_
     # 2140454 was called acceptable, although V6 leaves the range of any amplifier in it.
     assert refused - unacceptable == {"2140454"}
     assert len(refused) == 48
+
+
+def test_lab_results_of_real_stays_form_panels(shared_data: Path, tmp_path: Path) -> None:
+    """The eICU demo's results, written as stage cleaned writes them, and collected by the names of tests."""
+    dataset = get_dataset("eicu_demo")(shared_data / "eicu-demo")
+    built = build_lab_tables(tmp_path, dataset, LabRecipe("labs"))
+    items = ("potassium", "creatinine", "troponin - I", "no such test")
+    panel = LabPanel("eicu_demo", items, Window(-24 * HOUR_S, 24 * HOUR_S))
+    stays = pd.read_parquet(tmp_path / "encounters.parquet")
+    known = pd.Index(stays["patient_id"].unique())
+    line = timeline(stays, "encounter_id", "admitted_at", known)
+    panels = collect_panels(read_labs(tmp_path / "labs.parquet", known, items), line, panel)
+    assert 0.8 * len(stays) < len(panels.stay_N) <= len(stays) and set(items[:3]) <= set(built.facts["items"])
+    observed_P = np.isfinite(panels.values_NP).mean(axis=0)
+    assert observed_P[0] > 0.9 and observed_P[1] > 0.9 and 0 < observed_P[2] < 0.5 and observed_P[3] == 0
+    assert 2 < np.nanmedian(panels.values_NP[:, 0]) < 6 and 0.5 < np.nanmedian(panels.values_NP[:, 1]) < 2
+    assert panels.first_N.min() >= line.time_N.min() - 24 * HOUR_S
+
+    labs = pd.read_parquet(tmp_path / "labs.parquet").dropna(subset="value")
+    labs["at"] = pd.to_datetime(labs["charted_at"])
+    for row in range(0, len(panels.stay_N), 7):
+        stay = stays[stays["encounter_id"] == line.ids[panels.stay_N[row]]].iloc[0]
+        near = (labs["at"] - pd.Timestamp(stay["admitted_at"])).abs() <= pd.Timedelta(hours=24)
+        own = labs[(labs["patient_id"] == stay["patient_id"]) & near].sort_values("at", kind="stable").drop_duplicates("item_id")
+        expected = own.set_index("item_id")["value"].reindex(items).to_numpy()
+        np.testing.assert_array_equal(panels.values_NP[row], expected)
+
+    part_N = np.array([fold_of(p) <= 8 for p in known.take(line.patient_N[panels.stay_N])])
+    scale = LabScale.fit(items, panels.values_NP[part_N])
+    percentile_NP = scale.apply(panels.values_NP)
+    assert percentile_NP.min() >= 0 and percentile_NP.max() <= 1 and (percentile_NP[:, 3] == 0.5).all()
+    own_N = percentile_NP[part_N, 0][np.isfinite(panels.values_NP[part_N, 0])]
+    assert abs(own_N.mean() - scale.means_P[0]) < 1e-6 and own_N.max() == 1
