@@ -70,7 +70,7 @@ def naive_grouped(x_BD: Tensor, y_BD: Tensor, tau: float, group: Sequence[int], 
     B, total = len(x_BD), 0.0
     for a_BD, b_BD in ((x_BD, y_BD), (y_BD, x_BD)):
         for i in range(B):
-            s = [float((a_BD[i] @ b_BD[j]) / (a_BD[i].norm() * b_BD[j].norm())) / tau for j in range(B)]
+            s = [(a_BD[i] @ b_BD[j] / (a_BD[i].norm() * b_BD[j].norm())).item() / tau for j in range(B)]
             same = [j for j in range(B) if group[j] == group[i]]
             if form == "mask":
                 total += -s[i] + math.log(sum(math.exp(s[j]) for j in range(B) if j == i or j not in same))
