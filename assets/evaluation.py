@@ -1,4 +1,11 @@
-"""Stage evaluation: prediction tables first, then every metric from them, with patient bootstrap."""
+"""Stage evaluation: tables a record or a query first, then every metric from them, with patient bootstrap.
+
+predictions/*.parquet   scores of heads and of zero-shot classification
+ranks/*.parquet         places of queries: retrieval, patient identification
+generated/*.parquet     reports that were written, beside those in the data
+explanations.parquet    what a fused head's decisions rest on, its maps in explanations/*.npy
+metrics.parquet         all metrics
+"""
 
 import shutil
 from pathlib import Path
@@ -8,29 +15,20 @@ import dagster as dg
 
 from assets.access import strictest
 from assets.compute import Compute, collect, run_job
-from assets.dataset import Dataset, get_dataset
-from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
+from assets.dataset import Dataset, Split, get_dataset
+from assets.evaluation_figures import draw, report_sample, summary
+from assets.judging import Homes, Judged
+from assets.materialize import WorkspaceResource, asset_key, explained, require, result, shows_content, versions
 from assets.outputs import Built, Key, Output, Workspace, identify
+from assets.scoring import HEADLINES
 from assets.settings import Settings
-from assets.training import (
-    configured,
-    dataset_deps,
-    datasets_for,
-    inputs_for,
-    job_base,
-    mapped,
-    partitions_for,
-    task_homes,
-    tasks_for,
-    tasks_of,
-)
+from assets.training import configured, dataset_deps, datasets_for, inputs_for, mapped, partitions_for, task_homes, tasks_for, tasks_of
 from models.registry import get_spec
 from models.spec import MethodSpec
-from models.types import Modality
 
 CODE_VERSION = "2"
-VOCABULARIES = {Modality.ECG: "scp", Modality.IMAGE: "chexpert"}
-"""What prompts are written for: another vocabulary's code may read the same and mean something else."""
+TABLES = ("predictions", "ranks", "generated", "explanations", "explanations.parquet")
+"""What jobs write."""
 
 
 def evaluation_asset(method: str) -> dg.AssetsDefinition:
@@ -39,11 +37,10 @@ def evaluation_asset(method: str) -> dg.AssetsDefinition:
     datasets = datasets_for(spec)
     upstream = [(asset_key("encoder", method), [d.name for d in datasets])]
     upstream += [(asset_key("head", method, t), [d.name for d in datasets if t in tasks_for(spec, d)]) for t in tasks_of(spec)]
-    zero_shot = "zero_shot" in spec.protocols
 
     @dg.asset(
         key=asset_key("evaluation", method),
-        deps=[*mapped(upstream), *(dataset_deps(spec, "cleaned") if zero_shot else []), *([asset_key("prompts")] if zero_shot else [])],
+        deps=[*mapped(upstream), *_data_deps(spec), *([asset_key("prompts")] if "zero_shot" in spec.protocols else [])],
         partitions_def=partitions_for(spec),
         group_name=method,
         code_version=f"{CODE_VERSION}.{spec.version}",
@@ -58,13 +55,23 @@ def evaluation_asset(method: str) -> dg.AssetsDefinition:
             output = make_evaluation(context, settings, compute, spec, context.partition_key)
             if not output.reused:
                 track_evaluation(settings, spec, output)
-            return result(context, output, settings, {"tables": output.facts["tables"], "metrics": dg.MetadataValue.md(summary(output))})
+            extra = {"tables": output.facts["tables"], "metrics": dg.MetadataValue.md(summary(output))}
+            if output.facts["reports"] and shows_content(context.instance, settings, output):
+                extra["reports"] = dg.MetadataValue.md(report_sample(output))
+            return result(context, output, settings, extra)
 
     return evaluation
 
 
+def _data_deps(spec: MethodSpec) -> list[dg.AssetDep]:
+    asks = set(spec.protocols)
+    if asks & {"retrieval", "generation", "explanation"}:
+        return dataset_deps(spec)
+    return dataset_deps(spec, "cleaned") if asks & {"zero_shot", "identification"} else []
+
+
 def make_evaluation(context: dg.AssetExecutionContext, settings: Settings, compute: Compute, spec: MethodSpec, dataset_name: str) -> Output:
-    """Gather prediction tables, make the zero-shot ones, and compute the metrics of all of them."""
+    """Gather the heads' prediction tables, have the other protocols' tables made, and compute the metrics of all of them."""
     workspace, dataset = Workspace(settings.home), get_dataset(dataset_name)
     homes = task_homes(spec, dataset)
     key, encoder_key = Key(("evaluation", spec.name), dataset_name), Key(("encoder", spec.name), dataset_name)
@@ -73,31 +80,26 @@ def make_evaluation(context: dg.AssetExecutionContext, settings: Settings, compu
     encoder = upstream[str(encoder_key)]
     for head in (upstream[str(k)] for k in head_keys):
         _require_same_encoder(head, encoder)
-    stores: dict[Modality, Key] = {}
-    if "zero_shot" in spec.protocols:
-        read = inputs_for(spec, configured(spec, encoder.facts["config"]), dataset_name)
-        stores = {m: k for m, k in ((Modality.ECG, read.signals), (Modality.IMAGE, read.images)) if k is not None}
-        labels = [Key(("labels", home.name), t) for t, (home, modality) in homes.items() if modality in stores]
-        upstream |= require(workspace, Key(("prompts",)), *stores.values(), *labels)
-    prompted = {modality: _prompted(homes, upstream, modality) for modality in stores}
+    judged = Judged(spec, dataset, encoder, homes, inputs_for(spec, configured(spec, encoder.facts["config"]), dataset_name))
+    upstream |= require(workspace, *judged.keys())
     inputs: dict[str, Any] = {"code_version": f"{CODE_VERSION}.{spec.version}", "config": {}, "upstream": versions(upstream)}
     run_folder = workspace.run_folder(key, identify(**inputs))
 
     def build(folder: Path) -> Built:
         for head_key in head_keys:
-            shutil.copytree(upstream[str(head_key)].folder / "predictions", folder / "predictions", dirs_exist_ok=True)
-        for modality, labels in prompted.items():
-            if labels:
-                place = run_folder / f"zero_shot_{modality}"
-                home = next(home for home, m in homes.values() if m is modality)
-                base = job_base("zero_shot", spec, home, encoder.facts["preset"], encoder.facts["seed"], place) | {"dataset": dataset_name}
-                job = base | _zero_shot(encoder, upstream["prompts"]) | {"modality": str(modality), "labels": labels}
-                run_job(context, compute, job | {"store": str(upstream[str(stores[modality])].folder)})
-                collect(place, folder / "zero_shot", "predictions")
-                shutil.copytree(folder / "zero_shot" / "predictions", folder / "predictions", dirs_exist_ok=True)
-                shutil.rmtree(folder / "zero_shot")
+            if (held := upstream[str(head_key)].folder / "predictions").exists():
+                shutil.copytree(held, folder / "predictions", dirs_exist_ok=True)
+        for name, job in judged.jobs(upstream, run_folder).items():
+            run_job(context, compute, job)
+            gathered = folder / f".{name}"
+            gathered.mkdir()
+            collect(run_folder / name, gathered, *TABLES)
+            shutil.copytree(gathered, folder, dirs_exist_ok=True)
+            shutil.rmtree(gathered)
         context.log.info("computing metrics with patient bootstrap")
-        return score(folder, dataset)
+        built = score(folder, dataset, homes)
+        draw(folder, judged, upstream)
+        return built
 
     output = workspace.publish(key, build, access=strictest(o.access for o in upstream.values()), **inputs)
     shutil.rmtree(run_folder, ignore_errors=True)
@@ -113,51 +115,39 @@ def track_evaluation(settings: Settings, spec: MethodSpec, output: Output) -> No
 
     encoder = Workspace(settings.home).require(Key(("encoder", spec.name), output.key.partition))
     table = pd.read_parquet(output.path("metrics.parquet"))
-    headline = table[table["metric"].isin(["macro_auroc", "macro_auprc"])]
+    headline = table[table["metric"].isin(["macro_auprc", *HEADLINES])]
     log_evaluation(settings, track(settings, spec, encoder), [{str(k): v for k, v in row.items()} for row in headline.to_dict("records")])
 
 
-def score(folder: Path, dataset: Dataset | type[Dataset]) -> Built:
-    """Compute the rows of metrics.parquet from all prediction tables of a folder."""
+def score(folder: Path, dataset: type[Dataset], homes: Homes) -> Built:
+    """Compute the rows of metrics.parquet from all tables of a folder."""
     import pandas as pd
 
+    from assets.rank_scoring import compare_rank_arms, score_ranks
+    from assets.report_scoring import score_reports
     from assets.scoring import compare_arms, score_table
+    from models.generation_job import read_generated
     from models.predictions import read_predictions
+    from models.rank_tables import read_ranks
+
+    def splits(task: str) -> Split:
+        return (homes[task][0] if task in homes else dataset).split
 
     tables = [read_predictions(p) for p in sorted((folder / "predictions").glob("*.parquet"))]
+    ranks = [read_ranks(p) for p in sorted((folder / "ranks").glob("*.parquet"))]
+    reports = [read_generated(p) for p in sorted((folder / "generated").glob("*.parquet"))]
     rows: list[dict[str, Any]] = []
     for table in tables:
-        rows += score_table(table, dataset.split.validation, dataset.split.test)
-    rows += compare_arms(tables, dataset.split.test)
+        split = splits(table.origin.task)
+        rows += score_table(table, split.validation, split.test)
+    for task in dict.fromkeys(t.origin.task for t in tables):
+        rows += compare_arms([t for t in tables if t.origin.task == task], splits(task).test)
+    for ranked in ranks:
+        rows += score_ranks(ranked, dataset.split.test)
+    rows += compare_rank_arms(ranks, dataset.split.test)
+    rows += score_reports(reports) if reports else []
     pd.DataFrame(rows).to_parquet(folder / "metrics.parquet", index=False)
-    _draw(folder, tables, dataset.split.test)
-    return Built(rows=len(rows), facts={"tables": len(tables)})
-
-
-def _draw(folder: Path, tables: list[Any], test_folds: tuple[int, ...]) -> None:
-    from assets.plots import roc_figure
-
-    pretrained = [t for t in tables if t.origin.arm == "pretrained"]
-    for protocol in dict.fromkeys(t.origin.protocol for t in pretrained):
-        most_labels = max((t for t in pretrained if t.origin.protocol == protocol), key=lambda t: t.origin.fraction or 0.0)
-        (folder / "figures").mkdir(exist_ok=True)
-        roc_figure(folder / "figures" / f"roc_{protocol}.png", most_labels.folds(test_folds))
-
-
-def _prompted(homes: dict[str, tuple[type[Dataset], Modality]], upstream: dict[str, Output], modality: Modality) -> dict[str, str]:
-    """Label tables of the tasks about a modality for which prompts are written, by task."""
-    tables = {task: upstream[str(Key(("labels", home.name), task))] for task, (home, m) in homes.items() if m is modality}
-    return {
-        task: str(table.path("labels.parquet")) for task, table in tables.items() if table.facts["vocabulary"] == VOCABULARIES[modality]
-    }
-
-
-def _zero_shot(encoder: Output, prompts: Output) -> dict[str, Any]:
-    return {
-        "bundle": str(encoder.path("bundle")),
-        "random_init": str(encoder.path("random_init")),
-        "prompts": {name: str(prompts.path(f"{name}.json")) for name in prompts.facts["sets"]},
-    }
+    return Built(rows=len(rows), facts={"tables": len(tables) + len(ranks) + len(reports), "reports": len(reports)})
 
 
 def _require_same_encoder(head: Output, encoder: Output) -> None:
@@ -166,17 +156,3 @@ def _require_same_encoder(head: Output, encoder: Output) -> None:
     trained_on = head.manifest["upstream"].get(str(encoder.key))
     if trained_on != encoder.data_version:
         raise OutputError(f"{head.key} was trained on another version of {encoder.key}; materialise {head.key} again before its evaluation")
-
-
-def summary(output: Output) -> str:
-    """The headline metrics as a Markdown table."""
-    import pandas as pd
-
-    table = pd.read_parquet(output.path("metrics.parquet"))
-    table = table[table["metric"] == "macro_auroc"].sort_values(["task", "protocol", "fraction", "prompts", "arm"])
-    lines = ["| task | protocol | labels | prompts | encoder | macro AUROC | 95 % interval |", "|---|---|---|---|---|---|---|"]
-    for row in table.to_dict("records"):
-        share = "" if pd.isna(row["fraction"]) else f"{row['fraction']:.0%}"
-        value = f"{row['value']:.3f} | {row['low']:.3f} to {row['high']:.3f}"
-        lines.append(f"| {row['task']} | {row['protocol']} | {share} | {row['prompts']} | {row['arm']} | {value} |")
-    return "\n".join(lines)

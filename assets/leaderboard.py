@@ -12,7 +12,7 @@ from assets.outputs import Built, Key, Output, OutputError, Workspace
 from assets.training import datasets_for
 from models.registry import get_spec, list_methods
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 KEY = Key(("leaderboard",))
 
 
@@ -56,7 +56,8 @@ def make_leaderboard(workspace: Workspace) -> Output:
     def build(folder: Path) -> Built:
         import pandas as pd
 
-        from assets.leaderboard_table import build_leaderboard, to_markdown
+        from assets.leaderboard_table import build_leaderboard
+        from assets.leaderboard_text import to_markdown
         from assets.plots import leaderboard_figure
 
         frames = [
@@ -69,7 +70,7 @@ def make_leaderboard(workspace: Workspace) -> Output:
         table.to_parquet(folder / "leaderboard.parquet", index=False)
         (folder / "leaderboard.md").write_text(to_markdown(table))
         (folder / "figures").mkdir()
-        leaderboard_figure(folder / "figures" / "leaderboard.png", table)
+        leaderboard_figure(folder / "figures" / "leaderboard.png", table[table["metric"] == "macro_auroc"])
         return Built(rows=len(table), facts={"evaluations": sorted(upstream)})
 
     return workspace.publish(

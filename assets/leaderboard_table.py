@@ -1,30 +1,36 @@
 """One table of all evaluations: ours with intervals, beside published numbers, the random-initialised twin and a supervised baseline.
 
-A row is a dataset x task x method x preset x protocol x label fraction x prompt set x seed. Rows of kind "published" repeat
-what others printed on a task where we have a number of our own; they stand apart, because their protocols differ.
+A row is a dataset x task x method x preset x protocol x label fraction x prompt set x direction x seed, and one of the metrics
+`assets.scoring.HEADLINES`: macro AUROC of heads and of zero-shot, recalls of retrieval and identification, metrics of generated
+reports. Rows of kind "published" repeat what others printed on a task where we have a number of our own; they stand apart, because
+their protocols differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from assets.scoring import GAIN
+from assets.scoring import GAIN_SUFFIX, HEADLINES
 from models.errors import EinthovenError
 from models.spec import MethodSpec, Published
 
 if TYPE_CHECKING:
     import pandas as pd
 
-QUESTION = ["dataset", "task", "method", "preset", "protocol", "fraction", "prompts", "seed"]
+QUESTION = ["dataset", "task", "method", "preset", "protocol", "fraction", "prompts", "direction", "seed"]
 COLUMNS = [
-    *("kind", "dataset", "task", "method", "title", "preset", "protocol", "fraction", "prompts", "seed"),
+    *("kind", "dataset", "task", "method", "title", "preset", "protocol", "fraction", "prompts", "direction", "seed", "metric", "chance"),
     *("value", "low", "high", "random_init", "random_init_low", "random_init_high", "gain", "gain_low", "gain_high", "macro_auprc"),
     *("supervised", "supervised_low", "supervised_high", "supervised_method", "supervised_fraction"),
     *("published", "published_model", "published_source", "published_protocol"),
     *("n_records", "n_patients", "n_classes", "n_undefined", "saw_test_patients", "data_version", "interval", "note"),
 ]
-_PROTOCOL_ORDER = ("zero_shot", "linear_probe", "finetune")
+_PROTOCOL_ORDER = ("zero_shot", "linear_probe", "finetune", "fused", "fused_image_only", "retrieval", "identification", "generation")
+_AUROC = "macro_auroc"
+_COUNTS = ("n_records", "n_patients", "n_classes", "n_undefined")
+_ADDED: Mapping[str, Any] = {"direction": "", "chance": float("nan")}
+"""Columns that evaluations made before there was retrieval do not have, with what they mean there."""
 
 
 class LeaderboardError(EinthovenError):
@@ -46,122 +52,47 @@ def build_leaderboard(metrics: pd.DataFrame, specs: Iterable[MethodSpec]) -> pd.
     import pandas as pd
 
     by_name = {s.name: s for s in specs}
+    metrics = metrics.assign(**{c: v for c, v in _ADDED.items() if c not in metrics}).fillna({"direction": ""})
     _require_complete(metrics, by_name)
     values = metrics.assign(fraction=metrics["fraction"].astype(float).fillna(-1.0))  # NaN never equals NaN
-    auroc = values[values["metric"] == "macro_auroc"]
-    ours = auroc[auroc["arm"] == "pretrained"]
-    lookup = {
-        (row.metric, row.arm, *(getattr(row, c) for c in QUESTION)): row
-        for row in _each(values[values["metric"].isin(["macro_auroc", "macro_auprc", GAIN])])
-    }
+    shown = values[values["metric"].isin(HEADLINES)]
+    ours = shown[shown["arm"] == "pretrained"]
+    wanted = {"macro_auprc", *HEADLINES, *(f"{m}{GAIN_SUFFIX}" for m in HEADLINES)}
+    lookup = {(row.metric, row.arm, *(getattr(row, c) for c in QUESTION)): row for row in each(values[values["metric"].isin(wanted)])}
+    auroc = shown[shown["metric"] == _AUROC]
     baselines = auroc[auroc["method"].map(lambda m: by_name[m].baseline)]
     rows = []
-    for row in _each(ours):
+    for row in each(ours):
         question = tuple(getattr(row, c) for c in QUESTION)
-        entry = {
-            c: getattr(row, c) for c in (*QUESTION, "low", "high", "n_records", "n_patients", "n_classes", "n_undefined", "data_version")
-        }
+        entry = {c: getattr(row, c) for c in (*QUESTION, "metric", "chance", "low", "high", *_COUNTS, "data_version")}
         entry |= {"kind": "ours", "title": by_name[row.method].title, "value": row.value, "interval": row.interval, "note": row.note}
         entry |= {"saw_test_patients": getattr(row, "saw_test_patients", None)}
-        entry |= _named("random_init", lookup.get(("macro_auroc", "random_init", *question)))
-        entry |= _named("gain", lookup.get((GAIN, "pretrained", *question)))
-        entry |= {"macro_auprc": getattr(lookup.get(("macro_auprc", "pretrained", *question)), "value", None)}
-        if not by_name[row.method].baseline:
+        entry |= _named("random_init", lookup.get((row.metric, "random_init", *question)))
+        entry |= _named("gain", lookup.get((f"{row.metric}{GAIN_SUFFIX}", "pretrained", *question)))
+        if row.metric == _AUROC:
+            entry |= {"macro_auprc": getattr(lookup.get(("macro_auprc", "pretrained", *question)), "value", None)}
+        if row.metric == _AUROC and not by_name[row.method].baseline:
             entry |= _supervised(row, baselines)
         entry |= _own_published(row, by_name[row.method])
         rows.append(entry)
     rows += _context(rows, by_name.values())
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["fraction"] = table["fraction"].astype(float).where(lambda f: f >= 0)
-    for column in ("value", "random_init", "gain", "macro_auprc", "supervised", "supervised_fraction", "published"):
+    for column in ("value", "chance", "random_init", "gain", "macro_auprc", "supervised", "supervised_fraction", "published"):
         table[column] = table[column].astype(float)
     table["saw_test_patients"] = table["saw_test_patients"].astype("boolean")
-    for column in ("seed", "n_records", "n_patients", "n_classes", "n_undefined"):
+    for column in ("seed", *_COUNTS):
         table[column] = table[column].astype("Int64")
     return _sorted(table)
 
 
-def to_markdown(table: pd.DataFrame) -> str:
-    """The leaderboard as Markdown: a table a dataset and task, then what others published on these tasks."""
-    import pandas as pd
-
-    lines = ["# Leaderboard", ""]
-    if table.empty:
-        return "\n".join([*lines, "Nothing has been evaluated yet.", ""])
-    lines += [
-        "Macro AUROC on the test folds with 95 % intervals over patients. Gain is the paired difference to the same encoder with",
-        "random weights; supervised is the best baseline trained on labels alone, on the same test records. Published numbers",
-        "were obtained by others, under the protocol and on the data their source names. Our labels are exact: aligned by class name.",
-        "",
-    ]
-    for (dataset, task), group in table.groupby(["dataset", "task"], sort=True):
-        ours, others = group[group["kind"] == "ours"], group[group["kind"] == "published"]
-        first = ours.iloc[0]
-        lines += [f"## {dataset} / {task}", ""]
-        lines += [f"{first.n_records} test records of {first.n_patients} patients, {first.n_classes} classes", ""]
-        lines += _grid(
-            [
-                "method",
-                "preset",
-                "protocol",
-                "labels",
-                "prompts",
-                "macro AUROC",
-                "random init",
-                "gain",
-                "supervised",
-                "published",
-                "saw test patients",
-                "data",
-            ],
-            [
-                [
-                    r.title,
-                    r.preset + ("" if r.seed == 0 else f", seed {r.seed}"),
-                    r.protocol,
-                    _share(r.fraction),
-                    r.prompts,
-                    _value(r.value, r.low, r.high) + ("" if r.n_undefined == 0 else f", {r.n_undefined} classes undefined"),
-                    _value(r.random_init, r.random_init_low, r.random_init_high),
-                    _value(r.gain, r.gain_low, r.gain_high, signed=True),
-                    _value(r.supervised, r.supervised_low, r.supervised_high) + _borrowed(r.fraction, r.supervised_fraction),
-                    "" if pd.isna(r.published) else f"{r.published:.3f} ({r.published_model}; {r.published_source})",
-                    "not recorded" if pd.isna(r.saw_test_patients) else "yes" if r.saw_test_patients else "no",
-                    str(r.data_version)[:12],
-                ]
-                for r in _each(ours)
-            ],
-        )
-        if len(others):
-            lines += ["Published by others, for context only:", ""]
-            lines += _grid(
-                ["model", "protocol", "labels", "macro AUROC", "source"],
-                [[r.published_model, r.protocol, _share(r.fraction), f"{r.published:.3f}", r.published_source] for r in _each(others)],
-            )
-    return "\n".join(lines)
-
-
-def _each(table: pd.DataFrame) -> Iterator[Any]:
+def each(table: pd.DataFrame) -> Iterator[Any]:
     """Rows with their columns as attributes."""
     yield from table.itertuples()
 
 
 def _require_complete(metrics: pd.DataFrame, by_name: dict[str, MethodSpec]) -> None:
-    needed = [
-        *QUESTION,
-        "arm",
-        "metric",
-        "value",
-        "low",
-        "high",
-        "n_records",
-        "n_patients",
-        "n_classes",
-        "n_undefined",
-        "interval",
-        "note",
-        "data_version",
-    ]
+    needed = [*QUESTION, "arm", "metric", "value", "low", "high", *_COUNTS, "interval", "note", "data_version"]
     if missing := [c for c in needed if c not in metrics.columns]:
         raise LeaderboardError(f"the metrics lack the columns {', '.join(missing)}; evaluate again, and add each evaluation's data version")
     if unknown := sorted(set(metrics["method"]) - set(by_name)):
@@ -199,10 +130,10 @@ def _is_own(published: Published, spec: MethodSpec) -> bool:
 
 
 def _answers(published: Published, row: Any) -> bool:
-    """Whether a published number belongs to the same task, protocol and label fraction as a row of ours."""
+    """Whether a published number belongs to the same task, protocol, metric and label fraction as a row of ours."""
     fraction = -1.0 if published.fraction is None else published.fraction
     where = (published.task, published.protocol, published.metric)
-    return where == (f"{row.dataset}/{row.task}", row.protocol, "macro_auroc") and fraction == row.fraction
+    return where == (f"{row.dataset}/{row.task}", row.protocol, row.metric) and fraction == row.fraction
 
 
 def _own_published(row: Any, spec: MethodSpec) -> dict[str, Any]:
@@ -221,7 +152,7 @@ def _context(rows: Sequence[dict[str, Any]], specs: Iterable[MethodSpec]) -> lis
     """Published numbers on our tasks that stand beside no row of ours."""
     tasks = {f"{r['dataset']}/{r['task']}" for r in rows}
     beside = {
-        (r["published_model"], f"{r['dataset']}/{r['task']}", r["published_protocol"], r["fraction"], r["published"])
+        (r["published_model"], f"{r['dataset']}/{r['task']}", r["published_protocol"], r["fraction"], r["metric"], r["published"])
         for r in rows
         if "published" in r
     }
@@ -229,11 +160,13 @@ def _context(rows: Sequence[dict[str, Any]], specs: Iterable[MethodSpec]) -> lis
     for spec in specs:
         for p in spec.published:
             fraction = -1.0 if p.fraction is None else p.fraction
-            key = (p.model, p.task, p.protocol, fraction, p.value)
-            if p.task not in tasks or p.metric != "macro_auroc" or key in beside or key in found:
+            key = (p.model, p.task, p.protocol, fraction, p.metric, p.value)
+            if p.task not in tasks or p.metric not in HEADLINES or key in beside or key in found:
                 continue
             dataset, task = p.task.split("/", 1)
             found[key] = {"kind": "published", "dataset": dataset, "task": task, "protocol": p.protocol, "fraction": fraction} | {
+                "metric": p.metric,
+                "direction": "",
                 "method": p.model,
                 "title": p.model,
                 "preset": "",
@@ -247,33 +180,13 @@ def _context(rows: Sequence[dict[str, Any]], specs: Iterable[MethodSpec]) -> lis
 
 
 def _sorted(table: pd.DataFrame) -> pd.DataFrame:
-    """By dataset and task; ours before published; protocols in their usual order, rising label fraction, best first."""
+    """By dataset and task; ours before published; protocols in their usual order, direction, metric, rising label fraction, best first."""
     order = {p: i for i, p in enumerate(_PROTOCOL_ORDER)}
     keys = table.assign(
         _protocol=table["protocol"].map(lambda p: order.get(p, len(order))),
+        _metric=table["metric"].map(HEADLINES.index),
         _value=-table["value"].astype(float).fillna(table["published"]),
         _fraction=table["fraction"].fillna(-1.0),
     )
-    by = ["dataset", "task", "kind", "_protocol", "protocol", "_fraction", "_value", "method"]
+    by = ["dataset", "task", "kind", "_protocol", "protocol", "direction", "_metric", "_fraction", "_value", "method"]
     return keys.sort_values(by, kind="stable")[COLUMNS].reset_index(drop=True)
-
-
-def _grid(header: list[str], rows: list[list[str]]) -> list[str]:
-    cells = [[c.replace("|", "\\|") for c in row] for row in rows]
-    return ["| " + " | ".join(r) + " |" for r in [header, ["---"] * len(header), *cells]] + [""]
-
-
-def _share(fraction: float) -> str:
-    return "" if fraction != fraction else f"{fraction:.0%}"
-
-
-def _value(value: float, low: float, high: float, *, signed: bool = False) -> str:
-    form = "+.3f" if signed else ".3f"
-    if value != value:
-        return ""
-    return f"{value:{form}}" if low != low else f"{value:{form}} ({low:{form}} to {high:{form}})"
-
-
-def _borrowed(fraction: float, supervised_fraction: float) -> str:
-    """Say so where the baseline had another share of the labels than the row (a zero-shot row has none)."""
-    return "" if supervised_fraction != supervised_fraction or supervised_fraction == fraction else f", {supervised_fraction:.0%} of labels"

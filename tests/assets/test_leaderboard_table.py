@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from assets.leaderboard_table import COLUMNS, LeaderboardError, build_leaderboard, to_markdown
+from assets.leaderboard_table import COLUMNS, LeaderboardError, build_leaderboard
+from assets.leaderboard_text import to_markdown
 from assets.scoring import GAIN
 from models.spec import GateRule, MethodSpec, Paper, Published
 from models.types import Modality
@@ -159,6 +160,55 @@ def test_whether_test_patients_were_seen_is_told_or_not_recorded() -> None:
     assert seen["saw_test_patients"]
     assert "| not recorded |" in to_markdown(build([row(0.8)]))
     assert "| yes |" in to_markdown(build([row(0.8, saw_test_patients=True)]))
+
+
+def asked(metric: str, value: float, arm: str = "pretrained", **changes: object) -> dict[str, object]:
+    about = {"task": "retrieval", "protocol": "retrieval", "direction": "text->ecg", "fraction": math.nan, "chance": 0.02, "arm": arm}
+    return row(value, metric=metric, note="among 52 candidates; 3 records lack a part and did not ask", **(about | changes))
+
+
+ASKED = [
+    asked("recall@1", 0.2),
+    asked("recall@1", 0.03, "random_init"),
+    asked("recall@1_gain_over_random_init", 0.17),
+    asked("recall@5", 0.4),
+    asked("recall@1", 0.3, direction="ecg->text"),
+    asked("median_rank", 7.0),
+    asked("bleu_1", 0.25, task="reports", protocol="generation", direction=""),
+]
+
+
+def test_retrieval_and_reports_stand_in_rows_of_their_own() -> None:
+    mine = (Published("MERL", "ptb_xl/reports", "generation", 0.13, "a paper", metric="bleu_1"), *PUBLISHED)
+    mine += (Published("PULSE", "ptb_xl/reports", "generation", 0.05, "a paper", metric="bleu_1"),)
+    frame = pd.DataFrame([*METRICS, *ASKED])
+    table = build_leaderboard(frame, [spec("merl", "MERL", published=mine), SPECS[1]])
+    ours = table[(table["kind"] == "ours") & (table["metric"] != "macro_auroc")]
+    assert list(zip(ours["task"], ours["direction"], ours["metric"], strict=True)) == [
+        ("reports", "", "bleu_1"),
+        ("retrieval", "ecg->text", "recall@1"),
+        ("retrieval", "text->ecg", "recall@1"),
+        ("retrieval", "text->ecg", "recall@5"),
+    ]
+    first = ours[(ours["metric"] == "recall@1") & (ours["direction"] == "text->ecg")].iloc[0]
+    assert (first["value"], first["random_init"], first["gain"], first["chance"]) == (0.2, 0.03, 0.17, 0.02)
+    assert math.isnan(first["supervised"]) and math.isnan(first["macro_auprc"])
+    assert ours.iloc[0]["published"] == 0.13
+    assert "PULSE" in set(table[table["kind"] == "published"]["method"])
+    before = build(METRICS)
+    pd.testing.assert_frame_equal(table[table["task"] == "super"].reset_index(drop=True), before, check_dtype=False)
+    text = to_markdown(table)
+    assert "| MERL | tiny | retrieval | text->ecg | recall@1 | 0.200 (0.190 to 0.210) | 0.020 | 0.030 (0.020 to 0.040) | +0.170" in text
+    assert "| 471 of 440 patients, among 52 candidates |" in text
+    assert "| PULSE | generation | bleu_1 | 0.050 | a paper |" in text
+    assert "nan" not in text.casefold()
+
+
+def test_evaluations_from_before_there_was_retrieval_keep_their_place() -> None:
+    old, new = pd.DataFrame(METRICS), pd.DataFrame(ASKED)
+    table = build_leaderboard(pd.concat([old, new], ignore_index=True), SPECS)
+    assert find(table, "linear_probe", 1.0)["gain"] == 0.10
+    assert (table[table["metric"] == "macro_auroc"]["direction"] == "").all()
 
 
 def test_markdown_names_values_intervals_and_sources() -> None:

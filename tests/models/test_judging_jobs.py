@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.errors import ConfigurationError, TrainingError
+from models.errors import ConfigurationError
 from models.generation_job import read_generated
 from models.jobs import read_job
 from models.predictions import read_predictions
@@ -134,9 +134,10 @@ def test_the_other_recording_of_a_patient_is_sought(tmp_path: Path, monkeypatch:
         assert row.n_candidates == len(firsts)
 
 
-def test_identification_needs_two_patients_with_two_recordings(study: EchoStudy) -> None:
-    with pytest.raises(TrainingError, match="identification needs two patients"):
-        run(read_job(study.job("identification", "few", test_folds=[8])), Progress(0))
+def test_without_two_patients_with_two_recordings_nobody_is_sought(study: EchoStudy) -> None:
+    result = run(read_job(study.job("identification", "few", test_folds=[8])), Progress(0))
+    assert result is not None and result["tables"] == []
+    assert not (study.folder / "few" / "ranks").exists()
 
 
 def test_reports_are_written_from_the_signal_alone_for_the_same_records_each_time(study: EchoStudy) -> None:
