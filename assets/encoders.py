@@ -22,6 +22,7 @@ from assets.training import Inputs, dataset_deps, inputs_for, job_base, mapped, 
 from models.errors import ConfigurationError
 from models.registry import get_spec
 from models.spec import MethodSpec, Stage
+from models.types import Modality
 
 if TYPE_CHECKING:
     from assets.tracking import TrackedRun
@@ -127,31 +128,30 @@ def make_encoder(
         }
         done = run_job(context, compute, job)
         collect(run_folder, folder, "bundle", "random_init", "metrics.jsonl")
-        rows = training_rows(folder)
-        if rows:
-            from assets.plots import loss_figure
-
-            (folder / "figures").mkdir()
-            what = spec.title if stage is None else f"{spec.title}, {stage.name.replace('_', ' ')},"
-            loss_figure(folder / "figures" / "loss.png", rows, f"{what} on {dataset.source.title}, preset {preset}")
-        facts = {
-            "method": spec.name,
-            "preset": preset,
-            "seed": seed,
-            "config": _options(options, stage),
-            "modalities": [str(m) for m in inputs.modalities],
-            "pairing": None if inputs.rule is None else inputs.rule.name,
-            "train_folds": job["train_folds"],
-            "steps": done["steps"],
-            "parameters": done["parameters"],
-        }
-        if inputs.pairing is not None and "percentiles_sha256" in upstream[str(inputs.pairing)].facts:
-            facts["percentiles_sha256"] = upstream[str(inputs.pairing)].facts["percentiles_sha256"]
-        return Built(rows=done["records"], facts=facts | {"final": done["final"]}, notes={"timing": done["timing"]})
+        what = spec.title if stage is None else f"{spec.title}, {stage.name.replace('_', ' ')},"
+        _draw_loss(folder, f"{what} on {dataset.source.title}, preset {preset}")
+        facts = {k: job[k] for k in ("method", "preset", "seed", "train_folds")} | _read_facts(inputs, upstream)
+        facts |= {"config": asked["config"]["options"]} | {k: done[k] for k in ("steps", "parameters", "final")}
+        return Built(rows=done["records"], facts=facts, notes={"timing": done["timing"]})
 
     output = workspace.publish(key, build, access=access, **asked)
     shutil.rmtree(run_folder, ignore_errors=True)  # everything of worth has been published
     return output
+
+
+def _draw_loss(folder: Path, title: str) -> None:
+    from assets.plots import loss_figure
+
+    if rows := training_rows(folder):
+        (folder / "figures").mkdir()
+        loss_figure(folder / "figures" / "loss.png", rows, title)
+
+
+def _read_facts(inputs: Inputs, upstream: dict[str, Output]) -> dict[str, Any]:
+    """What was read, and for lab panels the fingerprint of their scale, which is in the bundle."""
+    facts = {"modalities": [str(m) for m in inputs.modalities], "pairing": None if inputs.rule is None else inputs.rule.name}
+    pairing = {} if inputs.pairing is None else upstream[str(inputs.pairing)].facts
+    return facts | ({"percentiles_sha256": pairing["percentiles_sha256"]} if Modality.LABS in inputs.modalities else {})
 
 
 def _stage_name(stage: Stage | None) -> str:

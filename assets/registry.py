@@ -110,8 +110,7 @@ def offer(settings: Settings, spec: MethodSpec, dataset: str, actor: str, by_han
     What a person rolled back only a person promotes again: it is refused unless `by_hand`.
 
     Returns:
-        The decision as JSON, with `model`, `version`, `champion` (whether this version got or had the title) and `holder` (the
-        champion's version).
+        The decision as JSON, with `model`, `version`, `champion` (whether it got or had the title), `holder` (the champion's version).
 
     Raises:
         OutputError, UnsafeUpstreamError: it has not been evaluated, or something upstream is not sound.
@@ -121,8 +120,7 @@ def offer(settings: Settings, spec: MethodSpec, dataset: str, actor: str, by_han
 
     workspace = Workspace(settings.home)
     encoder_key, evaluation_key = Key(("encoder", spec.name), dataset), Key(("evaluation", spec.name), dataset)
-    upstream = require(workspace, encoder_key, evaluation_key)
-    encoder, evaluation = upstream[str(encoder_key)], upstream[str(evaluation_key)]
+    encoder, evaluation = require(workspace, encoder_key, evaluation_key).values()
     if evaluation.manifest["upstream"].get(str(encoder_key)) != encoder.data_version:
         raise OutputError(f"{evaluation_key} judged another version of {encoder_key}; materialise the evaluation again")
     name, bundle = model_name(settings, spec.name, dataset), encoder.path("bundle")
@@ -158,10 +156,8 @@ def offer(settings: Settings, spec: MethodSpec, dataset: str, actor: str, by_han
         margins=GateMargins.load(PROJECT / "params.yaml"),
     )
     if not by_hand and version.version in model_registry.rolled_back(settings, name):
-        reason = Reason(
-            "rolled_back", False, f"{name} version {version.version} was rolled back; only `einthoven promote` may make it champion again"
-        )
-        decision = dataclasses.replace(decision, passed=False, reasons=(*decision.reasons, reason))
+        said = f"{name} version {version.version} was rolled back; only `einthoven promote` may make it champion again"
+        decision = dataclasses.replace(decision, passed=False, reasons=(*decision.reasons, Reason("rolled_back", False, said)))
     if decision.passed and not decision.already_champion:
         model_registry.promote(
             settings, name, version.version, expected_champion=None if holder is None else holder.version, actor=actor, decision=decision
