@@ -44,8 +44,8 @@ def drop_keys(shape: Sequence[int], rate: float, like: Tensor) -> Tensor:
     The lowest number of the type is halved, so that a logit can be added to it without an overflow: where all keys of a query are
     dropped, its weights are equal and none is NaN.
     """
-    dropped = torch.bernoulli(torch.full(tuple(shape), rate, device=like.device))
-    return (dropped * (torch.finfo(like.dtype).min / 2)).to(like.dtype)
+    dropped = torch.rand(tuple(shape), device=like.device) < rate
+    return torch.zeros_like(dropped, dtype=like.dtype).masked_fill_(dropped, torch.finfo(like.dtype).min / 2)
 
 
 class DropKeyAttention(nn.Module):
