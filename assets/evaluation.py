@@ -126,9 +126,9 @@ def score(folder: Path, dataset: type[Dataset], homes: Homes) -> Built:
     from assets.rank_scoring import compare_rank_arms, score_ranks
     from assets.report_scoring import score_reports
     from assets.scoring import compare_arms, score_table
-    from models.generation_job import read_generated
     from models.predictions import read_predictions
     from models.rank_tables import read_ranks
+    from models.report_tables import read_generated
 
     def splits(task: str) -> Split:
         return (homes[task][0] if task in homes else dataset).split

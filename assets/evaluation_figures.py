@@ -60,7 +60,7 @@ def _draw_ranks(folder: Path, judged: Judged) -> None:
 def _draw_reports(folder: Path, judged: Judged, upstream: Mapping[str, Output]) -> None:
     """The first records, beside what the pretrained encoder wrote."""
     from assets.plots_judging import report_figure
-    from models.generation_job import read_generated
+    from models.report_tables import read_generated
 
     assert judged.inputs.signals is not None, "reports are written about signals"
     pages = Pages(upstream[str(judged.inputs.signals)].folder)
@@ -140,7 +140,7 @@ def summary(output: Output) -> str:
 
 def report_sample(output: Output, rows: int = 12) -> str:
     """The first generated reports as a Markdown table."""
-    from models.generation_job import read_generated
+    from models.report_tables import read_generated
 
     (path,) = (output.folder / "generated").glob("*-pretrained.parquet")
     table = read_generated(path)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from assets.scoring import GAIN_SUFFIX, ScoringError, metric_row
-from models.generation_job import Generated
+from models.report_tables import Generated
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,4 +1,4 @@
-"""Check of evaluation/<method>: every metric lies where it can lie and can be computed again from a stored prediction table."""
+"""Check of evaluation/<method>: every metric lies where it can lie and can be computed again from a stored table."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from assets.scoring import GAIN
+from assets.rank_scoring import RANK_METRICS
+from assets.scoring import GAIN_SUFFIX
+from assets.training import task_homes
 from data_checks.context import CheckContext, TableRules
 from data_checks.head import check_tables, read_tables
+from data_checks.judged import Values, rank_values, read_judged, report_values, same
 from data_checks.suites import metrics_suite
 from data_checks.tables import ROW_NAME, Kind, read_table
+from models.registry import get_spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,33 +42,44 @@ METRICS_COLUMNS: dict[str, Kind] = {
     "interval": "text",
     "note": "text",
 }
+EVALUATION_COLUMNS: dict[str, Kind] = METRICS_COLUMNS | {"direction": "text", "chance": "number"}
 RECOMPUTED_TO = 1e-6
 INTERVAL_SLACK = 0.05
 """A percentile interval need not hold its point estimate; this far outside, value and interval are not of one table."""
 
 
 def check_metrics(c: CheckContext) -> str:
-    """Every metric lies where it can lie, in its interval, and macro and class AUROC are what the stored predictions give."""
+    """Every metric lies where it can lie, in its interval, and AUROC, recalls and scores of reports are what the stored tables give."""
     table, tables = read_table(c.output.path("metrics.parquet")), read_tables(c)
     check_tables(c, tables)
-    if not tables and not table.num_rows:
-        return "there is no prediction table and no metric: the dataset has none of the method's tasks"
-    judged = {_question(t.origin): t for t in tables.values()}
-    frame = c.validate(
-        TableRules(
-            "metrics.parquet",
-            table,
-            METRICS_COLUMNS,
-            "metric",
-            lambda: metrics_suite(c.dataset),
-            lambda frame: _derive(frame, judged, c.dataset.split.test),
-        )
-    ).get("metrics.parquet")
+    ranks, reports = read_judged(c)
+    if not tables and not ranks and not reports and not table.num_rows:
+        return "there is no table and no metric: the dataset has none of the method's tasks"
+    homes = task_homes(get_spec(c.output.key.parts[1]), c.dataset)
+    judged: dict[tuple[Hashable, ...], Values] = {}
+    for t in tables.values():
+        split = homes[t.origin.task][0].split if t.origin.task in homes else c.dataset.split
+        judged[_question(t.origin)] = {("", name): value for name, value in auroc_by_metric(t, split.test).items()}
+    judged |= {_question(r.origin): rank_values(r, c.dataset.split.test) for r in ranks}
+    judged |= {_question(r.origin): report_values(r) for r in reports}
+    rules = TableRules(
+        "metrics.parquet", table, EVALUATION_COLUMNS, "metric", lambda: metrics_suite(c.dataset), lambda frame: _derive(frame, judged)
+    )
+    frame = c.validate(rules).get("metrics.parquet")
     if frame is not None:
-        covered = {_row_question(row) for row in frame.to_dict("records") if row["metric"] == "macro_auroc"}
-        if silent := sorted(t.origin.slug for key, t in judged.items() if key not in covered):
-            c.findings.fail("prediction tables without a macro AUROC", silent)
-    return f"{table.num_rows} metrics of {len(tables)} prediction tables are as declared; AUROC values recomputed to {RECOMPUTED_TO:g}"
+        _check_covered(c, frame, judged)
+    n = len(tables) + len(ranks) + len(reports)
+    return f"{table.num_rows} metrics of {n} tables are as declared; AUROC, recalls and scores of reports recomputed to {RECOMPUTED_TO:g}"
+
+
+def _check_covered(c: CheckContext, frame: pd.DataFrame, judged: Mapping[tuple[Hashable, ...], Values]) -> None:
+    """What stands in a table must stand among the metrics too, or a bad number could be left out."""
+    held = {(_row_question(row), row["direction"], row["metric"]) for row in frame.to_dict("records")}
+    for question, values in judged.items():
+        wanted = [(d, m) for d, m in values if not m.startswith("auroc:")]
+        if silent := [f"{d} {m}".strip() for d, m in wanted if (question, d, m) not in held]:
+            task, _, _, protocol, arm, *_ = question
+            c.findings.fail(f"tables without their metrics: {task} {protocol} {arm} lacks {', '.join(silent)}")
 
 
 def _question(origin: Origin) -> tuple[Hashable, ...]:
@@ -77,23 +92,24 @@ def _row_question(row: Mapping[Hashable, Any]) -> tuple[Hashable, ...]:
     return (row["task"], row["method"], row["preset"], row["protocol"], row["arm"], fraction, row["prompts"] or "", row["seed"])
 
 
-def _derive(frame: pd.DataFrame, judged: Mapping[tuple[Hashable, ...], Predictions], test_folds: Sequence[int]) -> None:
+def _derive(frame: pd.DataFrame, judged: Mapping[tuple[Hashable, ...], Values]) -> None:
     """Add what `metrics_suite` looks at, and name rows by what they measure."""
     rows = frame.to_dict("records")
-    values = {question: auroc_by_metric(table, test_folds) for question, table in judged.items()}
     frame[ROW_NAME] = [_name(row) for row in rows]
     frame["has_table"] = [_row_question(row) in judged for row in rows]
-    frame["recomputed"] = [_agrees(row, values) for row in rows]
-    lowest = frame["metric"].map(lambda m: -1.0 if m == GAIN else 0.0)
+    frame["recomputed"] = [_agrees(row, judged) for row in rows]
     value, low, high = frame["value"], frame["low"], frame["high"]
-    frame["in_range"] = value.isna() | ((value >= lowest) & (value <= 1))
+    places = frame["metric"].isin(RANK_METRICS)
+    lowest = places + -1.0 * frame["metric"].str.endswith(GAIN_SUFFIX)
+    frame["in_range"] = value.isna() | ((value >= lowest) & (places | (value <= 1)))
     frame["ordered_interval"] = low.isna() | high.isna() | (low <= high)
-    frame["near_interval"] = ~((value < low - INTERVAL_SLACK) | (value > high + INTERVAL_SLACK))
+    slack = INTERVAL_SLACK * value.abs().where(places, 1.0) + places
+    frame["near_interval"] = ~((value < low - slack) | (value > high + slack))
 
 
 def _name(row: Mapping[Hashable, Any]) -> str:
     fraction = None if math.isnan(row["fraction"]) else f"{row['fraction']:g}"
-    parts = [row["task"], row["protocol"], row["arm"], fraction, row["prompts"] or None, row["metric"]]
+    parts = [row["task"], row["protocol"], row["arm"], fraction, row["prompts"] or None, row["direction"] or None, row["metric"]]
     return " ".join(str(p) for p in parts if p is not None)
 
 
@@ -114,17 +130,16 @@ def auroc_by_metric(table: Predictions, test_folds: Sequence[int]) -> dict[str, 
     return values | {"macro_auroc": sum(known) / len(known) if known else math.nan}
 
 
-def _agrees(row: Mapping[Hashable, Any], values: Mapping[tuple[Hashable, ...], Mapping[str, float]]) -> bool:
-    """Whether a stored AUROC, or a gain in AUROC over the twin, is the recomputed one; True for other metrics."""
-    question = _row_question(row)
-    again = values.get(question, {})
-    if row["metric"] == GAIN:
-        twin = values.get(_row_question({**row, "arm": "random_init"}), {})
-        expected = again.get("macro_auroc", math.nan) - twin.get("macro_auroc", math.nan)
-    elif row["metric"] in again:
-        expected = again[row["metric"]]
-    else:
-        return not str(row["metric"]).startswith(("macro_auroc", "auroc:"))
-    if math.isnan(expected) or math.isnan(row["value"]):
-        return math.isnan(expected) and math.isnan(row["value"])
-    return bool(abs(expected - row["value"]) <= RECOMPUTED_TO)
+def _agrees(row: Mapping[Hashable, Any], judged: Mapping[tuple[Hashable, ...], Values]) -> bool:
+    """Whether a stored metric, or a gain over the twin, is the recomputed one; True for metrics that are not computed again."""
+    metric, direction = str(row["metric"]), str(row["direction"])
+    again = judged.get(_row_question(row), {})
+    if metric.endswith(GAIN_SUFFIX):
+        key = (direction, metric.removesuffix(GAIN_SUFFIX))
+        twin = judged.get(_row_question({**row, "arm": "random_init"}), {})
+        if key not in again and not key[1].startswith("macro_auroc"):
+            return True
+        return same(again.get(key, math.nan) - twin.get(key, math.nan), row["value"], RECOMPUTED_TO)
+    if (direction, metric) in again:
+        return same(again[direction, metric], row["value"], RECOMPUTED_TO)
+    return not metric.startswith(("macro_auroc", "auroc:", "recall@"))

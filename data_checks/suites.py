@@ -213,11 +213,11 @@ def metrics_suite(dataset: type[Dataset]) -> list[Any]:
     """metrics.parquet. Derived: in_range, ordered_interval, near_interval, has_table, recomputed."""
     return [
         _one_of("dataset", [dataset.name], f"dataset is {dataset.name}"),
-        _true("in_range", "a metric lies between 0 and 1, a difference of metrics between -1 and 1"),
+        _true("in_range", "a metric lies between 0 and 1, a difference of metrics between -1 and 1, a rank from 1 on"),
         _true("ordered_interval", "the interval is ordered: low is not above high"),
         _true("near_interval", "the value lies in its interval, or close to it"),
-        _true("has_table", "the prediction table that the row was computed from is there"),
-        _true("recomputed", "AUROC recomputed from the prediction table is the stored one"),
+        _true("has_table", "the table that the row was computed from is there"),
+        _true("recomputed", "the metric recomputed from the table is the stored one"),
     ]
 
 

@@ -6,11 +6,8 @@ The references are never shown to the method: it gets the signal alone.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import time
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,33 +15,17 @@ import torch
 
 from models.checkpoint import load_encoder
 from models.embeddings import device_of
-from models.errors import EinthovenError, TrainingError
+from models.errors import TrainingError
 from models.head_job import make_origin
 from models.inputs import open_inputs
 from models.jobs import GenerationJob
 from models.judged import Items, on_device, read_items
 from models.method import Method
-from models.predictions import Origin
 from models.progress import Progress
+from models.report_tables import Generated, write_generated
 from models.types import Modality
 
-_HEADER = b"einthoven.generated"
 _BATCH = 32
-
-
-class GeneratedError(EinthovenError):
-    """A table of generated reports that is unreadable."""
-
-
-@dataclass(frozen=True)
-class Generated:
-    """Reports that were written, beside those that stand in the data; one row a record."""
-
-    origin: Origin
-    record_id: list[str]
-    patient_id: list[str]
-    reference: list[str]
-    generated: list[str]
 
 
 def write_reports(job: GenerationJob, progress: Progress) -> dict[str, Any]:
@@ -99,34 +80,3 @@ def generate(method: Method, items: Items, chosen: list[int], device: torch.devi
             written += [" ".join(report.split()) for report in reports]
             progress.metrics({"reports": len(written)}, f"reports, {arm}: {len(written)} of {len(chosen)}")
     return written
-
-
-def write_generated(path: Path, table: Generated) -> None:
-    """Write a table as Parquet, whole or not at all."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = {name: getattr(table, name) for name in ("record_id", "patient_id", "reference", "generated")}
-    arrow = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(arrow.replace_schema_metadata({_HEADER: json.dumps(asdict(table.origin), sort_keys=True)}), temporary)
-    os.replace(temporary, path)
-
-
-def read_generated(path: Path) -> Generated:
-    """Read a table.
-
-    Raises:
-        GeneratedError: the file is not one.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        arrow = pq.read_table(path)
-        origin = Origin(**json.loads((arrow.schema.metadata or {})[_HEADER]))
-        columns = {name: [v or "" for v in arrow[name].to_pylist()] for name in ("record_id", "patient_id", "reference", "generated")}
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise GeneratedError(f"{path} is not a table of generated reports ({error}); evaluate again") from error
-    return Generated(origin, **columns)

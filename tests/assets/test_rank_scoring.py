@@ -12,9 +12,9 @@ import pytest
 from assets.rank_scoring import RESAMPLED, compare_rank_arms, score_ranks
 from assets.report_scoring import REPORT_METRICS, count_reports, others, score_reports
 from assets.scoring import ScoringError, score_table, single_labels
-from models.generation_job import Generated
 from models.predictions import Origin, Predictions
 from models.rank_tables import RankRow, Ranks
+from models.report_tables import Generated
 
 WORDS = ["sinus", "rhythm", "normal", "ecg", "left", "axis", "deviation", "st", "depression", "in", "v4", "v5", "t", "wave", "inverted"]
 

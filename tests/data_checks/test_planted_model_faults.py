@@ -171,7 +171,7 @@ def test_metrics_name_rows_at_fault(labelled: Any) -> None:
     verdict = labelled.judge(labelled.evaluation(spoil), "metrics")
     name = "super linear_probe pretrained 1"
     for said in (
-        f'lies between 0 and 1, a difference of metrics between -1 and 1": {name} macro_brier',
+        f'lies between 0 and 1, a difference of metrics between -1 and 1, a rank from 1 on": {name} macro_brier',
         f'low is not above high": {name} macro_auprc',
         f'is the stored one": {name} macro_auroc, {name} auroc:MI',
     ):
@@ -185,7 +185,7 @@ def test_metrics_name_rows_at_fault(labelled: Any) -> None:
             lambda m: m.assign(prompts=m["prompts"].where(m.index != 0, "invented")),
             'is there": super linear_probe pretrained 1 invented macro_auroc',
         ),
-        (lambda m: m[m["metric"] != "macro_auroc"], "prediction tables without a macro AUROC: super-linear_probe-pretrained-1"),
+        (lambda m: m[m["metric"] != "macro_auroc"], "tables without their metrics: super linear_probe pretrained lacks macro_auroc"),
         (lambda m: m.drop(columns="low"), "low (declared number, found absent)"),
         (lambda m: m.assign(low=m["low"].where(m.index != 0, 0.0), high=m["high"].where(m.index != 0, 0.01)), "in its interval"),
         (lambda m: m.assign(value=m["value"].where(~m["metric"].str.contains("gain"), 0.0123)), "macro_auroc_gain_over_random_init"),

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.errors import ConfigurationError
-from models.generation_job import read_generated
 from models.jobs import read_job
 from models.predictions import read_predictions
 from models.progress import Progress
 from models.rank_tables import RankError, Ranks, read_ranks
+from models.report_tables import read_generated
 from models.retrieval_job import Direction
 from models.train import main, run
 from tests.models.echo import EchoConfig, EchoStudy, N, echo_registered, make_echo_study
