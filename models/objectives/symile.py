@@ -36,7 +36,7 @@ Negatives = Literal["n", "n_squared"]
 MOST_LOGITS = 2**26
 """Logits of one anchor and process that are computed without asking: 256 MiB in float32."""
 
-_CHUNK_FLOATS = 2**24
+_CHUNK_FLOATS = 2**25
 
 
 def symile_loss(
@@ -74,17 +74,11 @@ def symile_loss(
         local = [full(x_BD) for x_BD in embeddings]
         everyone = [gather(x_BD) for x_BD in local]
         target_B = torch.arange(n_rows, device=device) + rank() * n_rows
-        order = _permutations(permutations, n_modalities, len(everyone[0]), device) if negatives == "n" else None
-        losses = []
-        for anchor, anchor_BD in enumerate(local):
-            others = [j for j in range(n_modalities) if j != anchor]
-            if order is None:
-                losses.append(_against_all(anchor_BD, [everyone[j] for j in others], logit_scale, target_B))
-                continue
-            shuffled_ND = _product([everyone[j][order[anchor, j]] for j in others])
-            logits_BN = anchor_BD @ shuffled_ND.T
-            logits_BN = logits_BN.scatter(1, target_B[:, None], mip(local)[:, None])
-            losses.append(functional.cross_entropy(logit_scale * logits_BN, target_B))
+        if negatives == "n_squared":
+            losses = _against_all(local, everyone, logit_scale, target_B)
+        else:
+            order = _permutations(permutations, n_modalities, len(everyone[0]), device)
+            losses = [_against_shuffled(i, local, everyone, order[i], logit_scale, target_B) for i in range(n_modalities)]
         return torch.stack(losses).mean()
 
 
@@ -116,8 +110,8 @@ def pairwise_loss(
         seen = None if observed is None else [gather(o_B.long()).bool() for o_B in observed]
         total, skipped = local[0].sum() * 0, 0
         for i, j in combinations(range(len(local)), 2):
-            both_N = torch.ones(len(everyone[i]), dtype=torch.bool, device=device) if seen is None else seen[i] & seen[j]
-            if int(both_N.sum()) < 2:
+            both_N = None if seen is None else seen[i] & seen[j]
+            if both_N is not None and int(both_N.sum()) < 2:
                 skipped += 1
                 total = total + (local[i].sum() + local[j].sum()) * 0
                 continue
@@ -239,41 +233,62 @@ def _permutations(given: Any, n_modalities: int, n_all: int, device: torch.devic
     return order
 
 
-def _against_all(anchor_BD: Tensor, others: Sequence[Tensor], scale: float | Tensor, target_B: Tensor) -> Tensor:
-    """Cross-entropy over all N^(m-1) combinations of rows of the others, a chunk of them at a time.
+def _against_shuffled(
+    anchor: int, local: Sequence[Tensor], everyone: Sequence[Tensor], order_MN: Tensor, scale: float | Tensor, target_B: Tensor
+) -> Tensor:
+    """Cross-entropy of an anchor over N shuffled tuples, of which number n is the true one for row n."""
+    shuffled_ND = _product([x_ND[order_MN[j]] for j, x_ND in enumerate(everyone) if j != anchor])
+    logits_BN = (local[anchor] @ shuffled_ND.T).scatter(1, target_B[:, None], mip(local)[:, None])
+    return functional.cross_entropy(scale * logits_BN, target_B)
 
-    Combinations are numbered with the last modality's row fastest, so the true one of row t is t (1 + N + ... + N^(m-2)).
+
+def _against_all(local: Sequence[Tensor], everyone: Sequence[Tensor], scale: float | Tensor, target_B: Tensor) -> list[Tensor]:
+    """Cross-entropy of each anchor over all combinations of rows of the others.
+
+    One process needs the scores of all combinations only once: each anchor is another axis of them.
     """
-    *leading, last_ND = others
-    n_all, width = last_ND.shape
-    n_leading = n_all ** len(leading)
-    step = max(1, _CHUNK_FLOATS // (n_all * (width + len(anchor_BD))))
-    positive_B = target_B * sum(n_all**k for k in range(len(others)))
-
-    def chunk(start: int, anchor_BD: Tensor, last_ND: Tensor, scale: float | Tensor, *leading: Tensor) -> tuple[Tensor, Tensor]:
-        number_R = torch.arange(start, min(start + step, n_leading), device=anchor_BD.device)
-        rows = [factor_ND[number_R // n_all**k % n_all] for k, factor_ND in zip(range(len(leading) - 1, -1, -1), leading, strict=True)]
-        candidates_CD = (_product(rows)[:, None] * last_ND).flatten(0, 1) if rows else last_ND
-        logits_BC = scale * (anchor_BD @ candidates_CD.T)
-        place_B = positive_B - start * n_all
-        inside_B = (place_B >= 0) & (place_B < logits_BC.shape[1])
-        found_B = logits_BC.gather(1, place_B.clamp(0, logits_BC.shape[1] - 1)[:, None])[:, 0]
-        return logits_BC.logsumexp(dim=1), torch.where(inside_B, found_B, torch.zeros_like(found_B))
-
-    starts = range(0, n_leading, step)
-    if len(starts) == 1:
-        whole_B, true_B = chunk(0, anchor_BD, last_ND, scale, *leading)
-        return (whole_B - true_B).mean()
-    # Chunks are computed again on the way back: only their sums are kept.
-    parts = [checkpoint(chunk, start, anchor_BD, last_ND, scale, *leading, use_reentrant=False) for start in starts]
-    return (torch.stack([p[0] for p in parts]).logsumexp(dim=0) - torch.stack([p[1] for p in parts]).sum(dim=0)).mean()
+    shared = _scores(everyone, scale) if world_size() == 1 else None
+    losses = []
+    for anchor in range(len(local)):
+        factors = [local[j] if j == anchor else x_ND for j, x_ND in enumerate(everyone)]
+        scores = _scores(factors, scale) if shared is None else shared
+        own_B = torch.arange(len(target_B), device=target_B.device)
+        true_B = scores[tuple(own_B if j == anchor else target_B for j in range(len(local)))]
+        losses.append((scores.logsumexp(dim=[j for j in range(len(local)) if j != anchor]) - true_B).mean())
+    return losses
 
 
-def _pair(x_BD: Tensor, y_ND: Tensor, scale: float | Tensor, both_N: Tensor) -> Tensor:
+def _scores(factors: Sequence[Tensor], scale: float | Tensor) -> Tensor:
+    """s MIP of every combination of rows, one axis a modality. Products of rows are made a chunk at a time."""
+    *leading, middle_ND, last_ND = factors
+    n_leading = math.prod(len(x_ND) for x_ND in leading)
+    step = max(1, _CHUNK_FLOATS // middle_ND.numel())
+
+    def chunk(start: int, middle_ND: Tensor, last_ND: Tensor, *leading: Tensor) -> Tensor:
+        number_R = torch.arange(start, min(start + step, n_leading), device=middle_ND.device)
+        rows = []
+        for x_ND in reversed(leading):
+            rows.append(x_ND[number_R % len(x_ND)])
+            number_R = number_R // len(x_ND)
+        product_RD = (_product(rows)[:, None] * middle_ND).flatten(0, 1) if rows else middle_ND
+        return product_RD @ last_ND.T
+
+    scaled_ND = scale * last_ND
+    if step >= n_leading:
+        parts = [chunk(0, middle_ND, scaled_ND, *leading)]
+    else:  # products are made again on the way back, so that they are never held all together
+        starts = range(0, n_leading, step)
+        parts = [checkpoint(chunk, start, middle_ND, scaled_ND, *leading, use_reentrant=False) for start in starts]
+    return torch.cat(parts).view([len(x_ND) for x_ND in factors])
+
+
+def _pair(x_BD: Tensor, y_ND: Tensor, scale: float | Tensor, both_N: Tensor | None) -> Tensor:
     """Cross-entropy of this process's rows that have both sides; the mean over processes is the mean over all such rows."""
-    start = rank() * len(x_BD)
-    mine_B = both_N[start : start + len(x_BD)]
-    place_B = (both_N.cumsum(0) - 1)[start : start + len(x_BD)]
-    logits = scale * (x_BD[mine_B] @ y_ND[both_N].T)
-    total = functional.cross_entropy(logits, place_B[mine_B], reduction="sum")
+    mine = slice(rank() * len(x_BD), (rank() + 1) * len(x_BD))
+    if both_N is None:
+        target_B = torch.arange(mine.start, mine.stop, device=x_BD.device)
+        return functional.cross_entropy(scale * (x_BD @ y_ND.T), target_B)
+    has_B, place_B = both_N[mine], (both_N.cumsum(0) - 1)[mine]
+    logits = scale * (x_BD[has_B] @ y_ND[both_N].T)
+    total = functional.cross_entropy(logits, place_B[has_B], reduction="sum")
     return total * world_size() / both_N.sum()
