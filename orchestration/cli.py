@@ -58,19 +58,23 @@ def setup() -> None:
 
 @app.command()
 def run(
-    method: Annotated[str, typer.Argument(help="a method, for example merl")],
+    methods: Annotated[list[str], typer.Argument(help="one or more methods, for example merl melp")],
     dataset: DatasetOption = "synthetic",
-    preset: Annotated[str, typer.Option(help="named configuration of the method")] = "tiny",
+    preset: Annotated[str, typer.Option(help="named configuration of the methods")] = "tiny",
     seed: Annotated[int, typer.Option(help="seed of initialisation and data order")] = 0,
     option: Annotated[list[str] | None, typer.Option("--option", "-o", help="override one option, for example -o max_steps=100")] = None,
     baselines: Annotated[bool, typer.Option(help="also run the supervised baseline that the leaderboard shows beside it")] = True,
 ) -> None:
-    """Go the whole way with one method on one dataset: data, training, evaluation, leaderboard, promotion."""
+    """Go the whole way with methods on one dataset, one after the other: data, training, evaluation, leaderboard, promotion."""
     from assets.settings import load
     from orchestration.instance import get_instance
     from orchestration.pipeline import Step, execute, plan
 
-    steps = plan(method, dataset, preset, seed, overrides=_overrides(option or []), baselines=baselines)
+    overrides = _overrides(option or [])
+    steps: list[Step] = []
+    for method in dict.fromkeys(methods):
+        planned = plan(method, dataset, preset, seed, overrides=overrides, baselines=baselines)
+        steps += [step for step in planned if step not in steps]
 
     def announce(number: int, total: int, step: Step) -> None:
         problems.print(f"[bold cyan]{number}/{total}[/] {escape(step.title)}", highlight=False, soft_wrap=True)
@@ -78,7 +82,8 @@ def run(
     with get_instance(load()) as instance:
         execute(steps, instance, announce)
     leaderboard(dataset=dataset)
-    _say_champion(method, dataset)
+    for method in dict.fromkeys(methods):
+        _say_champion(method, dataset)
 
 
 @app.command()
