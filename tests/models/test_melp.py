@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import math
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch import nn
 
 from models.checkpoint import Provenance, load_encoder, write_bundle
@@ -217,6 +221,40 @@ def test_beats_are_compared_within_groups() -> None:
     method.config = dataclasses.replace(method.config, beat_batch=4)
     torch.testing.assert_close(method.loss(data).parts["beat"], torch.stack(halves).mean())
     assert not torch.isclose(whole, torch.stack(halves).mean())
+
+
+def gradients(data: Batch) -> dict[str, list[float]]:
+    """Loss and gradients of a batch, beats compared in fours, without any chance."""
+    method = make(lead_mask=0.0, dropout=0.0, text_dropout=0.0, beat_batch=4)
+    losses = method.loss(data)
+    losses.total.backward()
+    found = {name: part.detach() for name, part in losses.parts.items()}
+    found |= {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
+    if dist.is_initialized():
+        for value in found.values():
+            dist.all_reduce(value)
+            value /= dist.get_world_size()
+    return {name: value.flatten().tolist() for name, value in found.items()}
+
+
+def work(rank: int, port: int, output: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    found = gradients(batch(8).part(4 * rank, 4 * rank + 4))
+    if rank == 0:
+        output.write_text(json.dumps(found))
+    dist.destroy_process_group()
+
+
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    """Reports of the two halves differ in length, so that a mean of means would be another number."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.spawn(work, args=(port, tmp_path / "found.json"), nprocs=2)
+    found = json.loads((tmp_path / "found.json").read_text())
+    for name, expected in gradients(batch(8)).items():
+        torch.testing.assert_close(torch.tensor(found[name]), torch.tensor(expected), rtol=1e-3, atol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize("backbone", ["conv_transformer_mini", "resnet_mini"])
