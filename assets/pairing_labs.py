@@ -13,6 +13,7 @@ import pandas as pd
 
 from assets.pairing_rules import LabPanel
 from assets.pairing_times import TimeIndex, Timeline, ranges
+from models import lab_scale
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -123,20 +124,8 @@ def collect_panels(batches: Iterable[LabBatch], stays: Timeline, panel: LabPanel
     return earliest.panels(panel.at_least)
 
 
-@dataclass(frozen=True)
-class LabScale:
-    """Empirical distribution of each item, fitted on the training part alone.
-
-    Attributes:
-        values: different values of each item, ascending.
-        shares: share of the values that are at most that, for each of them.
-        means_P: mean percentile of the training values; a missing value gets it.
-    """
-
-    items: tuple[str, ...]
-    values: tuple[Floats, ...]
-    shares: tuple[Floats, ...]
-    means_P: Floats
+class LabScale(lab_scale.LabScale):
+    """Empirical distribution of each item, fitted on the training part alone; it travels with the encoders that read panels."""
 
     @classmethod
     def fit(cls, items: tuple[str, ...], values_NP: Floats) -> LabScale:
@@ -149,15 +138,6 @@ class LabScale:
             shares.append(share)
             means.append(float(np.average(share, weights=counts)) if len(different) else 0.5)
         return cls(items, tuple(values), tuple(shares), np.array(means))
-
-    def apply(self, values_NP: Floats) -> NDArray[np.float32]:
-        """Percentiles, 0 to 1: the share of training values that are at most the value; the mean where it is missing."""
-        percentile_NP = np.tile(self.means_P, (len(values_NP), 1))
-        for p, (values, shares) in enumerate(zip(self.values, self.shares, strict=True)):
-            there = ~np.isnan(values_NP[:, p])
-            if len(values):
-                percentile_NP[there, p] = np.append(0.0, shares)[np.searchsorted(values, values_NP[there, p], "right")]
-        return percentile_NP.astype(np.float32)
 
     def tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The steps (item_id, value, percentile), and one row an item (item_id, mean_percentile)."""

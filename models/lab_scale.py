@@ -36,21 +36,20 @@ class LabScale:
     shares: tuple[NDArray[np.float64], ...]
     means_P: NDArray[np.float64]
 
-    def apply(self, values_NP: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Percentiles float32 (N, P) in [0, 1] of panels with NaN for what was not measured, and what was, bool (N, P).
+    def apply(self, values_NP: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Percentiles (N, P) in [0, 1]: the share of training values that are at most the value; the mean for NaN, which is missing.
 
         Raises:
             CheckpointError: the panels have another number of items.
         """
         if values_NP.ndim != 2 or values_NP.shape[1] != len(self.items):
             raise CheckpointError(f"panels of shape {values_NP.shape} are given, the encoder reads {len(self.items)} items: {self.items}")
-        observed_NP = ~np.isnan(values_NP)
         percentile_NP = np.tile(self.means_P, (len(values_NP), 1))
         for p, (values, shares) in enumerate(zip(self.values, self.shares, strict=True)):
-            there = observed_NP[:, p]
+            there = ~np.isnan(values_NP[:, p])
             if len(values):  # an item without any training value keeps its mean
                 percentile_NP[there, p] = np.append(0.0, shares)[np.searchsorted(values, values_NP[there, p], "right")]
-        return percentile_NP.astype(np.float32), observed_NP
+        return percentile_NP.astype(np.float32)
 
     def as_json(self) -> bytes:
         """The scale as JSON, equal bytes for equal scales."""
