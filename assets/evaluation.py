@@ -81,7 +81,7 @@ def make_evaluation(context: dg.AssetExecutionContext, settings: Settings, compu
     for head in (upstream[str(k)] for k in head_keys):
         _require_same_encoder(head, encoder)
     judged = Judged(spec, dataset, encoder, homes, inputs_for(spec, configured(spec, encoder.facts["config"]), dataset_name))
-    upstream |= require(workspace, *judged.keys())
+    upstream |= require(workspace, *judged.reads())
     inputs: dict[str, Any] = {"code_version": f"{CODE_VERSION}.{spec.version}", "config": {}, "upstream": versions(upstream)}
     run_folder = workspace.run_folder(key, identify(**inputs))
 

@@ -42,7 +42,7 @@ class Judged:
     homes: Homes
     inputs: Inputs
 
-    def keys(self) -> list[Key]:
+    def reads(self) -> list[Key]:
         """What the jobs read beside encoder and heads."""
         asks, inputs = set(self.spec.protocols), self.inputs
         found: list[Key | None] = []

@@ -274,7 +274,7 @@ def _row(test: Predictions, metric: str, interval: Interval, note: str) -> dict[
 def _plain(test: Predictions, metric: str, value: float, n_classes: int, n_undefined: int) -> dict[str, Any]:
     """A row without an interval."""
     people = {"n_records": len(test.record_id), "n_patients": len(set(test.patient_id.tolist()))}
-    chance = 0.5 if metric == "macro_auroc" or metric.startswith("auroc:") else math.nan
+    chance = 0.5 if metric in ("macro_auroc", SINGLE_LABEL) or metric.startswith("auroc:") else math.nan
     return metric_row(test.origin, metric, value, **people, n_classes=n_classes, n_undefined=n_undefined, chance=chance)
 
 

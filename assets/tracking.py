@@ -198,7 +198,7 @@ def log_training(
 
 
 def log_evaluation(settings: Settings, run: TrackedRun, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add metrics of an evaluation to the run of its encoder, named task/protocol/labels/prompts/arm/metric.
+    """Add metrics of an evaluation to the run of its encoder, named task/protocol/labels/prompts/direction/arm/metric.
 
     Raises:
         TrackingError: MLflow refused.
@@ -209,7 +209,8 @@ def log_evaluation(settings: Settings, run: TrackedRun, rows: Sequence[Mapping[s
     metrics = []
     for row in rows:
         share = "" if row["fraction"] != row["fraction"] else f"{row['fraction']:g}"
-        parts = [row["task"], row["protocol"], share, row["prompts"], row["arm"], row["metric"]]
+        direction = str(row.get("direction", "")).replace("->", " to ").replace("+", " and ")
+        parts = [row["task"], row["protocol"], share, row["prompts"], direction, row["arm"], row["metric"]]
         metrics.append(Metric(_legal("/".join(p for p in parts if p)), float(row["value"]), now, 0))
     mlflow = client(settings)
     with explained(settings):

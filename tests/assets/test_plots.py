@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from assets.plots import ecg_figure, leaderboard_figure, loss_figure, roc_figure
+from assets.plots_judging import Look, explanation_figure, report_figure, retrieval_figure
+from assets.plots_page import EcgPage
 from assets.signals.simulate import simulate
 from models.predictions import Origin, Predictions
 from models.types import LEADS
@@ -134,3 +136,55 @@ def test_published_rows_of_others_are_not_drawn_as_ours(tmp_path: Path) -> None:
     leaderboard_figure(tmp_path / "none.png", pd.DataFrame(columns=columns))
     leaderboard_figure(tmp_path / "other.png", other)
     np.testing.assert_array_equal(pixels(tmp_path / "none.png"), pixels(tmp_path / "other.png"))
+
+
+def shares(direction: str, *metrics: str) -> list[dict[str, Any]]:
+    row = {
+        "direction": direction,
+        "value": 0.2,
+        "low": 0.1,
+        "high": 0.4,
+        "chance": 0.05,
+        "note": "among 40 candidates; 3 records lack a part",
+    }
+    return [row | {"metric": m, "arm": arm} for m in metrics for arm in ("pretrained", "random_init")]
+
+
+def test_recalls_are_drawn_a_direction_each(tmp_path: Path) -> None:
+    one = shares("ecg->image", "recall@1", "recall@5", "recall@10", "accuracy")
+    retrieval_figure(tmp_path / "one.png", pd.DataFrame(one), "one")
+    retrieval_figure(tmp_path / "three.png", pd.DataFrame(one + shares("a->b", "recall@1") + shares("b->a", "recall@1")), "three")
+    assert pixels(tmp_path / "one.png").shape[0] < pixels(tmp_path / "three.png").shape[0]
+    blue = np.array([0x1F, 0x5F, 0xA8])
+    assert (np.abs(pixels(tmp_path / "one.png") - blue).max(axis=2) < 8).any()
+
+
+@pytest.mark.parametrize("text", ["", "sinus rhythm", "costs $5 and $6 \\frac", "very long words " * 60, "two\nlines"])
+def test_a_report_stands_beside_its_ecg_in_true_size(tmp_path: Path, text: str) -> None:
+    page = EcgPage.of(simulate({"SR"}, np.random.default_rng(0), 100.0), LEADS, 100.0)
+    report_figure(tmp_path / "x.png", page, "a record", "sinus rhythm", text)
+    ecg_figure(tmp_path / "ecg.png", simulate({"SR"}, np.random.default_rng(0), 100.0), LEADS, 100.0, "a record")
+    wide, ecg = pixels(tmp_path / "x.png"), pixels(tmp_path / "ecg.png")
+    assert wide.shape[0] == ecg.shape[0]
+    paper = ecg.shape[1] - round(5 * PIXELS_PER_MM)
+    np.testing.assert_array_equal(wide[:, 40:paper], ecg[:, 40:paper])
+    assert (wide[:, ecg.shape[1] :].sum(axis=2) < 200).sum() > 500
+
+
+def test_what_counts_is_coloured_on_image_and_ecg(tmp_path: Path) -> None:
+    page = EcgPage.of(simulate({"SR"}, np.random.default_rng(0), 100.0), LEADS, 100.0)
+    nothing = np.zeros(page.n_samples), np.zeros((16, 16))
+    bump = np.zeros((16, 16))
+    bump[4:8, 4:8] = 1.0
+    window = np.zeros(page.n_samples)
+    window[300:350] = 1.0
+    grey = np.full((16, 16), 128, np.uint8)
+    explanation_figure(tmp_path / "none.png", Look(grey, nothing[1], page, nothing[0]), "x")
+    explanation_figure(tmp_path / "both.png", Look(grey, bump, page, window), "x")
+    none, both = pixels(tmp_path / "none.png"), pixels(tmp_path / "both.png")
+    changed = np.abs(none - both).max(axis=2) > 60
+    left = round(116 * PIXELS_PER_MM)
+    assert changed[:, :left].mean() > 0.02 and changed[:, left:].mean() > 0.01
+    columns = np.flatnonzero(changed[:, left:].any(axis=0)) / PIXELS_PER_MM
+    first = columns.min() - 15 - 4  # margin, pulse and the side of the page
+    assert first == pytest.approx(300 / 100 * 25, abs=6)

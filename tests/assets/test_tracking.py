@@ -17,7 +17,7 @@ from assets import tracking
 from assets.access import Access
 from assets.bundles import BundleError
 from assets.settings import PROJECT, Settings
-from assets.tracking import TrackedRun, TrackingError, client, ensure_database, log_training
+from assets.tracking import TrackedRun, TrackingError, client, ensure_database, log_evaluation, log_training
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,18 @@ def log(settings: Settings, bundle: Path, **changes: Any) -> TrackedRun:
         "tags": {"einthoven.data_version": "v1", "einthoven.asset": "encoder/merl[synthetic]"},
     }
     return log_training(settings, **(values | changes))
+
+
+def test_metrics_of_an_evaluation_are_told_apart_by_direction_too(settings: Settings, bundle: Path) -> None:
+    tracked = log(settings, bundle)
+    row = {"task": "retrieval", "protocol": "retrieval", "fraction": math.nan, "prompts": "", "arm": "pretrained"}
+    rows = [row | {"direction": d, "metric": "recall@1", "value": v} for d, v in (("text->ecg", 0.2), ("ecg+labs->image", 0.3))]
+    rows.append(row | {"task": "super", "protocol": "linear_probe", "fraction": 0.1, "metric": "macro_auroc", "value": 0.8})
+    log_evaluation(settings, tracked, rows)
+    found = client(settings).get_run(tracked.run_id).data.metrics
+    assert found["retrieval/retrieval/text to ecg/pretrained/recall_1"] == 0.2
+    assert found["retrieval/retrieval/ecg and labs to image/pretrained/recall_1"] == 0.3
+    assert found["super/linear_probe/0.1/pretrained/macro_auroc"] == 0.8
 
 
 def test_everything_is_logged(settings: Settings, bundle: Path, tmp_path: Path) -> None:
