@@ -119,7 +119,9 @@ def language_model(config: MelpConfig) -> MelpConfig:
     )
 
 
-_TINY = MelpConfig(max_steps=1600, epochs=60, lr=2e-3)
+# Chosen on fold 9 of 4,000 PTB-XL records. With so small a network and so few records fewer leads are masked, and the convolutions
+# learn at the rate of the rest.
+_TINY = MelpConfig(max_steps=1600, epochs=60, lr=3e-3, lead_mask=0.2, text_dropout=0.0, gradient_scale=1.0)
 
 # As the paper prints it: 64 records on each of 4 devices, validated once a pass. It stops when zero-shot AUROC on six validation
 # sets has not improved for 5 passes; here that is the loss of its own validation records.
