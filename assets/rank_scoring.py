@@ -100,6 +100,8 @@ class _About:
         span = f"{min(sizes)} to {max(sizes)}" if len(sizes) > 1 else f"{min(sizes)}"
         lacking = test.left_out.get(direction, 0)
         self._note = f"among {span} candidates" + (f"; {lacking} records lack a part and did not ask" if lacking else "")
+        if test.origin.protocol == "identification":
+            self._note += f"; {test.origin.selection}"
 
     def row(self, metric: str, estimate: Estimate) -> dict[str, Any]:
         entries = {"low": estimate.low, "high": estimate.high, "interval": self._interval}

@@ -69,7 +69,7 @@ def count_reports(generated: Sequence[str], references: Sequence[str]) -> Report
     from sacrebleu.metrics.bleu import BLEU
 
     bleu, rouge, stemmer = (
-        BLEU(lowercase=True, smooth_method="none", max_ngram_order=_ORDER),
+        BLEU(lowercase=True, smooth_method="none", max_ngram_order=_ORDER, effective_order=True),
         RougeScorer(["rougeL"], True),
         PorterStemmer(),
     )
