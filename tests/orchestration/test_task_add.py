@@ -19,6 +19,7 @@ from assets.raw import make_raw
 from assets.verdicts import BLOCKING, Verdict, save
 from models.errors import EinthovenError
 from models.predictions import read_predictions
+from models.registry import list_methods
 from orchestration.cli import app
 
 N_RECORDS = 120
@@ -95,7 +96,7 @@ def test_from_a_file_to_predictions(home: Path) -> None:
     graph = json.loads(done.stdout.splitlines()[0])
     assert graph["labels"] == ["super", "form", "rhythm", "chest", "rest_or_sport"]
     assert "rest_or_sport" not in graph["ptb_xl"]
-    assert graph["heads"] == ["head/merl/rest_or_sport", "head/supervised/rest_or_sport"]
+    assert graph["heads"] == [f"head/{m}/rest_or_sport" for m in list_methods()]
     assert "head/merl/rest_or_sport" in graph["evaluation"]
     assert graph["checks"] == ["predictions"]
     assert "head__merl__rest_or_sport" in graph["job"]
