@@ -157,7 +157,8 @@ class EchoStudy:
 
     def paired(self, kind: str, name: str, **changes: Any) -> Path:
         """A job that reads the pairing too."""
-        return self.job(kind, name, pairing=str(self.folder / "pairing"), images=str(self.folder / "images"), **changes)
+        tied = {"pairing": str(self.folder / "pairing"), "images": str(self.folder / "images")}
+        return self.job(kind, name, **(tied | changes))
 
 
 def make_echo_study(folder: Path, config: EchoConfig | None = None) -> EchoStudy:
