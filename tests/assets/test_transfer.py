@@ -389,7 +389,7 @@ def test_a_direction_alone_passes(whole: Path) -> None:
         (swap(record_id=lambda t: np.array(["A9999", *t.record_id[1:]])), "records that cpsc2018 does not have"),
         (swap(classes=lambda t: ("PAC", *t.classes[1:])), "judges PAC; super_to_icbeb covers NORM"),
         (swap(origin=lambda t: dataclasses.replace(t.origin, task="super_to_mars")), "which is no direction"),
-        (swap(scores_NC=lambda t: -t.scores_NC), "AUROC recomputed from the prediction table is the stored one"),
+        (swap(scores_NC=lambda t: -t.scores_NC), "recomputed from the table is the stored one"),
         (drop, "arms random_init instead of pretrained and random_init"),
         (edit(value=1.5), "a metric lies between 0 and 1"),
         (edit(saw_test_patients=3), "metrics that misstate how many test patients were trained on"),
