@@ -106,16 +106,21 @@ class More(ContrastiveMethod):
         said_B = torch.tensor([bool(t) for t in texts], device=batch.row_B.device)
         image_BHW = batch.image_BHW
         found: dict[str, Tensor] = {}
-        readers: dict[str, tuple[Tensor, Callable[[list[int]], Tensor]]] = {
-            "text": (said_B & batch.has(Modality.TEXT), lambda rows: self._embed_segments([texts[i] for i in rows])),
-            "ecg": (batch.has(Modality.ECG), lambda rows: self._embed_ecgs(batch.signal_BLT[rows])),
+        of_text, of_ecgs, of_images = (
+            [self.text, self.text_projection],
+            [self.ecg, self.ecg_projection],
+            [self.image, self.image_projection],
+        )
+        readers: dict[str, tuple[Tensor, Callable[[list[int]], Tensor], list[nn.Module]]] = {
+            "text": (said_B & batch.has(Modality.TEXT), lambda rows: self._embed_segments([texts[i] for i in rows]), of_text),
+            "ecg": (batch.has(Modality.ECG), lambda rows: self._embed_ecgs(batch.signal_BLT[rows]), of_ecgs),
         }
         if image_BHW is not None:
-            readers["image"] = (batch.has(Modality.IMAGE), lambda rows: self._embed_images(image_BHW[rows]))
-        for name, (seen_B, read) in readers.items():
-            found[name], found[f"has_{name}"] = self._of_those_seen(seen_B, read)
+            readers["image"] = (batch.has(Modality.IMAGE), lambda rows: self._embed_images(image_BHW[rows]), of_images)
+        for name, (seen_B, read, tower) in readers.items():
+            found[name], found[f"has_{name}"] = self._of_those_seen(seen_B, read, tower)
         if image_BHW is None:
-            found["image"] = torch.zeros_like(found["ecg"]) + self._nothing_of_images()
+            found["image"] = torch.zeros_like(found["ecg"]) + _nothing_of(of_images)
             found["has_image"] = torch.zeros_like(found["has_ecg"])
         if batch.group_B is not None and self.config.mask_patients:
             found["group"] = batch.group_B
@@ -216,31 +221,32 @@ class More(ContrastiveMethod):
         out: Tensor = self.text_projection(mean_BW)
         return out
 
-    def _of_those_seen(self, seen_B: Tensor, read: Callable[[list[int]], Tensor]) -> tuple[Tensor, Tensor]:
+    def _of_those_seen(self, seen_B: Tensor, read: Callable[[list[int]], Tensor], tower: list[nn.Module]) -> tuple[Tensor, Tensor]:
         """Embeddings (B, D) of the rows that are there, zeros in the others, and which were read."""
         rows = seen_B.nonzero()[:, 0].tolist()
         # Synchronised batch norm counts rows of all processes, and each must call it, whatever its own rows are.
         synchronised = self.training and any(isinstance(m, nn.SyncBatchNorm) for m in self.modules())
         if len(rows) < (0 if synchronised else 2 if self.training else 1):
             missing_BD = torch.zeros(len(seen_B), self.config.projection, device=seen_B.device)
-            return missing_BD, torch.zeros_like(seen_B)
+            return missing_BD + _nothing_of(tower), torch.zeros_like(seen_B)
         read_XD = read(rows)
         if len(rows) == len(seen_B):
             return read_XD, seen_B
         place_X = torch.tensor(rows, dtype=torch.int64, device=seen_B.device)
         return read_XD.new_zeros(len(seen_B), read_XD.shape[1]).index_copy(0, place_X, read_XD), seen_B
 
-    def _nothing_of_images(self) -> Tensor | float:
-        """Zero. With several processes it hangs on the image tower, since each must give every parameter a gradient."""
-        if world_size() == 1:
-            return 0.0
-        return torch.stack([p.sum() for p in [*self.image.parameters(), *self.image_projection.parameters()]]).sum() * 0
-
 
 def scale_leads(signal_BLT: Tensor) -> Tensor:
     """Scale each lead of each record, in microvolts, to [-1, 1]; a flat lead becomes -1."""
     low_BL1, high_BL1 = signal_BLT.amin(2, keepdim=True), signal_BLT.amax(2, keepdim=True)
     return 2 * (signal_BLT - low_BL1) / (high_BL1 - low_BL1 + 1e-7) - 1
+
+
+def _nothing_of(tower: list[nn.Module]) -> Tensor | float:
+    """Zero. With several processes it hangs on the tower's parameters, since each process must give every one a gradient."""
+    if world_size() == 1:
+        return 0.0
+    return torch.stack([p.sum() for module in tower for p in module.parameters() if p.requires_grad]).sum() * 0
 
 
 def _features(tokens_BNF: Tensor, projection: nn.Module) -> Features:
