@@ -104,18 +104,32 @@ class MelpConfig(TrainingConfig):
 
 
 def language_model(config: MelpConfig) -> MelpConfig:
-    """The configuration of the stage before: its steps, batch and learning rate; the text encoder is the same."""
-    return replace(
-        config,
+    """The configuration of the stage before: its text encoder, steps, batch and learning rate; all else is put back to its default,
+    so that the stage does not run again for what it does not read."""
+    return MelpConfig(
+        recipe=config.recipe,
+        min_words=config.min_words,
+        report_form=config.report_form,
+        text_weights=config.text_weights,
+        text_vocabulary=config.text_vocabulary,
+        text_width=config.text_width,
+        text_layers=config.text_layers,
+        text_heads=config.text_heads,
+        text_max_tokens=config.text_max_tokens,
+        text_dropout=config.text_dropout,
+        text_trainable_layers=config.text_trainable_layers,
         max_steps=config.mlm_steps,
-        epochs=None,
         batch_size=config.mlm_batch_size,
-        accumulate=1,
-        distinct_patients=False,
-        patience=None,
         lr=config.mlm_lr,
         weight_decay=config.mlm_weight_decay,
-        schedule="cosine",
+        mlm_steps=config.mlm_steps,
+        mlm_batch_size=config.mlm_batch_size,
+        mlm_lr=config.mlm_lr,
+        mlm_weight_decay=config.mlm_weight_decay,
+        mlm_share=config.mlm_share,
+        validate_every=config.validate_every,
+        checkpoint_every=config.checkpoint_every,
+        log_every=config.log_every,
     )
 
 
@@ -178,7 +192,7 @@ SPEC = MethodSpec(
     modalities=(Modality.ECG, Modality.TEXT),
     config=MelpConfig,
     presets=PRESETS,
-    protocols=("zero_shot", "linear_probe", "generation", "identification"),
+    protocols=("zero_shot", "linear_probe", "retrieval", "generation", "identification"),
     tasks=("super", "sub", "form", "rhythm"),
     gate=GateRule(task="super", protocol="linear_probe", fraction=1.0),
     published=PUBLISHED,
