@@ -6,7 +6,6 @@ stands in its 3 x 3 convolution. The classifier is the caller's: what comes out 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
