@@ -76,4 +76,4 @@ def test_page_and_figure_are_made_of_results(tmp_path: Path) -> None:
     xor.draw_figure(tmp_path / "images" / "xor.png", results)
     assert (tmp_path / "images" / "xor.png").read_bytes().startswith(b"\x89PNG")
     text = xor.page(results)
-    assert xor.COMMAND in text and "1 of 3 with m = 8 and the fixed start" in text and "{" not in text
+    assert xor.COMMAND in text and "m = 8 1 of 3 (fixed) and 1 of 3 (scale-aware)" in text and "{" not in text
