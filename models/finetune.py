@@ -16,9 +16,10 @@ from models.data import BatchOrder, IntArray, Labelled, batch_of
 from models.embeddings import encode_rows, features_of
 from models.errors import TrainingError
 from models.heads import EpochReport, macro_auroc
+from models.image_store import ImageStore
 from models.method import Method
 from models.pretraining_loop import reseed
-from models.types import Batch
+from models.types import Batch, Modality
 
 _LOOKS = 20
 """How often the validation folds are looked at during training."""
@@ -28,16 +29,16 @@ _PATIENCE = 6
 
 
 class Classifier(nn.Module):
-    """An encoder with a linear layer on its pooled features of recordings or images; `width` is theirs, by default that of recordings."""
+    """An encoder with a linear layer on its features of recordings or images, which are `width` wide."""
 
-    def __init__(self, encoder: Method, n_classes: int, width: int | None = None) -> None:
+    def __init__(self, encoder: Method, n_classes: int, width: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Linear(width or encoder.feature_width, n_classes)
+        self.head = nn.Linear(width, n_classes)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
-        logits: Tensor = self.head(features_of(self.encoder, batch).pooled_BF)
+        logits: Tensor = self.head(self.encoder.finetune_features(features_of(self.encoder, batch)))
         return logits
 
 
@@ -72,10 +73,11 @@ def finetune(
         TrainingError: the loss is not finite.
     """
     config: TrainingConfig = encoder.config
-    width = encode_rows(encoder, data.store, data.rows_N[train_N[:1]], device, lambda f: f.pooled_BF).shape[1]
+    width = encode_rows(encoder, data.store, data.rows_N[train_N[:1]], device, encoder.finetune_features).shape[1]
     torch.manual_seed(seed)
     network = Classifier(encoder, len(data.classes), width).to(device)
-    trained = [p for p in network.parameters() if p.requires_grad]
+    learns = encoder.finetune_parameters(Modality.IMAGE if isinstance(data.store, ImageStore) else Modality.ECG)
+    trained = [*learns, *network.head.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=config.finetune_lr, weight_decay=1e-2)
     steps = config.finetune_steps
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.finetune_lr, total_steps=max(steps, 2))
@@ -119,7 +121,7 @@ def _step(network: nn.Module, data: Labelled, positions: IntArray, optimizer: to
 
 def _scores(network: Classifier, data: Labelled, positions: IntArray, device: torch.device) -> NDArray[np.float32]:
     network.eval()
-    features_NF = encode_rows(network.encoder, data.store, data.rows_N[positions], device, lambda f: f.pooled_BF)
+    features_NF = encode_rows(network.encoder, data.store, data.rows_N[positions], device, network.encoder.finetune_features)
     with torch.inference_mode():
         scores: NDArray[np.float32] = network.head(torch.from_numpy(features_NF).to(device)).cpu().numpy()
     return scores

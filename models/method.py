@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from models.accumulation import in_parts
 from models.errors import ConfigurationError
-from models.types import Batch, Features, Losses
+from models.types import Batch, Features, Losses, Modality
 
 
 class Method(nn.Module, ABC):
@@ -91,6 +91,18 @@ class Method(nn.Module, ABC):
             ConfigurationError: the method writes none.
         """
         raise ConfigurationError(f"{type(self).__name__} writes no reports")
+
+    def finetune_parameters(self, modality: Modality) -> list[nn.Parameter]:
+        """Make the network ready for fine-tuning on labels of recordings or images, and give what learns. Default: all that can.
+
+        Raises:
+            ConfigurationError: the method is not fine-tuned on that.
+        """
+        return [p for p in self.parameters() if p.requires_grad]
+
+    def finetune_features(self, features: Features) -> Tensor:
+        """What the classifier of a fine-tuned network reads, (B, F). Default: the pooled features."""
+        return features.pooled_BF
 
     def start_from(self, first_stage: Method) -> None:
         """Take over what the stage before has learned (`MethodSpec.first_stage`); after `prepare`, before training.

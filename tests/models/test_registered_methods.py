@@ -155,9 +155,10 @@ def test_pretraining_overfits_one_batch(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_finetuning_overfits_one_batch(name: str) -> None:
     torch.manual_seed(0)
-    network = Classifier(build(name), 2)
-    everything, target_BC = batch(name, network.encoder), torch.eye(2).repeat(4, 1)
+    encoder = build(name)
+    everything, target_BC = batch(name, encoder), torch.eye(2).repeat(4, 1)
     data = Batch(everything.signal_BLT, everything.row_B)
+    network = Classifier(encoder, 2, encoder.finetune_features(encoder.encode(data)).shape[1])
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=3e-3)
     losses = []
     for _ in range(30):

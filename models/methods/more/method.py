@@ -35,7 +35,7 @@ from models.types import Batch, Features, Losses, Modality
 _MEAN, _SPREAD = 0.499, 0.293
 """Of the grey values of MIMIC-CXR, in [0, 1]."""
 
-_FINETUNED_BLOCKS, _FINETUNE_DROPKEY = 3, 0.2
+_FINETUNED_BLOCKS, _FINETUNE_DROPKEY, _FINETUNE_DROPOUT = 3, 0.2, 0.1
 
 
 class More(ContrastiveMethod):
@@ -184,7 +184,7 @@ class More(ContrastiveMethod):
         """Restore the text encoder around its weights."""
         self.text.restore(state.get("text", {}))
 
-    def finetune_parameters(self, modality: Modality) -> list[Tensor]:
+    def finetune_parameters(self, modality: Modality) -> list[nn.Parameter]:
         """Make a tower ready for fine-tuning on labels as published, and return what learns; all else is frozen.
 
         The maps of query, key and value of the last three blocks learn, and the projection, whose output a classifier reads.
@@ -198,11 +198,16 @@ class More(ContrastiveMethod):
             raise ConfigurationError(f"MoRE fine-tunes its towers of {' and '.join(towers)}, not of {modality}")
         trunk, projection = towers[modality]
         trunk.rates = dropkey_rates(_FINETUNE_DROPKEY, len(trunk.layers), "linear")
-        learns = [layer.attn.qkv.weight for layer in trunk.layers[-_FINETUNED_BLOCKS:]] + list(projection.parameters())
+        learns: list[nn.Parameter] = [layer.attn.qkv.weight for layer in trunk.layers[-_FINETUNED_BLOCKS:]] + list(projection.parameters())
         self.requires_grad_(False)
         for parameter in learns:
             parameter.requires_grad_(True)
         return learns
+
+    def finetune_features(self, features: Features) -> Tensor:
+        """The projection, with dropout in training."""
+        assert features.embedding_BD is not None, "both towers project"
+        return functional.dropout(features.embedding_BD, _FINETUNE_DROPOUT, self.training)
 
     def _embed_images(self, image_BHW: Tensor) -> Tensor:
         out: Tensor = self.image_projection(self.image(self.image_input(image_BHW))[:, 0])

@@ -99,7 +99,15 @@ class MoreConfig(TrainingConfig):
 
 # Chosen on 1,411 simulated visits: crops of 32 pixels hide what a report names, so that 600 steps with them stay at chance.
 _TINY = MoreConfig(
-    batch_size=32, max_steps=800, epochs=60, distinct_patients=True, temperature=0.1, augment=False, ecg_channels=64, text_vocabulary=512
+    batch_size=32,
+    max_steps=800,
+    epochs=60,
+    distinct_patients=True,
+    temperature=0.1,
+    augment=False,
+    ecg_channels=64,
+    text_vocabulary=512,
+    finetune_steps=200,
 )
 
 # ViT-B/16 twice and RoBERTa-base, in the sizes of the published code. Its step sums the gradients of four batches of 100, each
@@ -127,6 +135,9 @@ _PAPER = MoreConfig(
     epochs=100,
     lr=3e-5,
     lr_end=3e-6,
+    finetune_steps=6000,
+    finetune_batch_size=64,
+    finetune_lr=3e-5,
     schedule="cosine_restarts",
     validate_every=1000,
     patience=10,
@@ -165,7 +176,7 @@ SPEC = MethodSpec(
         ImageRecipe("more_32", 32, 32, equalise=True),
     ),
     pairings=("synthetic", "more"),
-    protocols=("zero_shot", "linear_probe", "fused", "retrieval", "explanation"),
+    protocols=("zero_shot", "linear_probe", "finetune", "fused", "retrieval", "explanation"),
     tasks=("super", "sub", "form", "rhythm", "chest", "chexpert"),
     gate=GateRule(task="super", protocol="linear_probe", fraction=1.0),
     directions=("text->ecg", "text->image", "ecg->text", "image->text", "ecg->image", "image->ecg"),
