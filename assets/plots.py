@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from models.predictions import Predictions
 
 
-_NO_LOSS = frozenset({"step", "epoch", "lr", "loss", "validation_loss", "records_per_s", "mfu", "wait_share"})
+_NO_LOSS = frozenset(
+    {"step", "epoch", "lr", "loss", "validation_loss", "records_per_s", "mfu", "wait_share"}
+    | {"logit_scale", "information_bound", "skipped_pairs"}
+)
 _MOST_CURVES = 10
 
 

@@ -198,7 +198,8 @@ class More(ContrastiveMethod):
             raise ConfigurationError(f"MoRE fine-tunes its towers of {' and '.join(towers)}, not of {modality}")
         trunk, projection = towers[modality]
         trunk.rates = dropkey_rates(_FINETUNE_DROPKEY, len(trunk.layers), "linear")
-        learns: list[nn.Parameter] = [layer.attn.qkv.weight for layer in trunk.layers[-_FINETUNED_BLOCKS:]] + list(projection.parameters())
+        maps = [p for layer in trunk.layers[-_FINETUNED_BLOCKS:] for p in layer.attn.qkv.parameters()]
+        learns: list[nn.Parameter] = [*maps, *projection.parameters()]
         self.requires_grad_(False)
         for parameter in learns:
             parameter.requires_grad_(True)
