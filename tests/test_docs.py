@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from assets.dataset import get_dataset, list_datasets
+from models.registry import get_spec, list_methods
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = (ROOT / "docs" / "data.md").read_text()
@@ -33,3 +34,12 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_method_and_preset_stands_in_the_readme() -> None:
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `")]
+    for name in list_methods():
+        found = [row for row in rows if f"`{name}`" in row.split("|")[1]]
+        assert found, f"README.md has no row for {name}"
+        for preset in get_spec(name).presets:
+            assert any(f"`{preset}`" in row for row in found), f"the row of {name} does not name its preset {preset}"
