@@ -107,7 +107,7 @@ _TINY = MoreConfig(
     augment=False,
     ecg_channels=64,
     text_vocabulary=512,
-    finetune_steps=200,
+    finetune_steps=100,
 )
 
 # ViT-B/16 twice and RoBERTa-base, in the sizes of the published code. Its step sums the gradients of four batches of 100, each
