@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 import dagster as dg
-from pydantic import Field, create_model
+from pydantic import Field, TypeAdapter, ValidationError, create_model
 
 from models.errors import ConfigurationError
 from models.registry import get_spec
@@ -67,7 +67,15 @@ def overridden(spec: MethodSpec, preset: str, values: Mapping[str, Any]) -> Any:
     Raises:
         ConfigurationError: unknown preset or option, or a value that the method refuses.
     """
+    hints = typing.get_type_hints(spec.config)
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    for name, value in given.items():
+        try:
+            TypeAdapter(hints.get(name, Any)).validate_python(value, strict=True)
+        except ValidationError as error:
+            reasons = "; ".join(dict.fromkeys(e["msg"] for e in error.errors()))
+            raise ConfigurationError(f"{spec.name}: the option {name} cannot be {value!r}: {reasons}") from error
     try:
-        return spec.configure(preset, **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        return spec.configure(preset, **given)
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"{spec.name}: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -222,6 +223,8 @@ def _overrides(options: list[str]) -> dict[str, Any]:
         if not separator:
             raise ConfigurationError(f"--option {item!r} must look like name=value")
         overrides[name] = yaml.safe_load(value)
+        if isinstance(overrides[name], str) and re.fullmatch(r"[-+]?[0-9]+[eE][-+]?[0-9]+", value):
+            overrides[name] = float(value)  # 1e-3, which YAML takes for a word
     return overrides
 
 

@@ -91,6 +91,8 @@ def test_no_baseline_where_it_cannot_read_the_signals() -> None:
         ("symile", "synthetic", {"image_size": 32}, "recipe grey_64 stores images of 64 x 64, the configuration says image_size=32"),
         ("melp", "cinc2020", {}, "cinc2020 does not offer text"),
         ("merl", "wesad", {}, "wesad does not offer text"),
+        ("melp", "synthetic", {"beats": "x"}, "the option beats cannot be 'x'"),
+        ("melp", "synthetic", {"beat_loss": "both"}, "the option beat_loss cannot be 'both': Input should be 'code' or 'paper'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_trained_is_refused_before_anything_is_done(
