@@ -320,7 +320,7 @@ def test_too_many_empty_reports_fail(world: Any, edit: Any) -> None:
         (lambda s: {"plain": s["plain"]}, "own prompt sets einthoven are missing"),
         (lambda s: s | {"plain": {}}, "prompt set 'plain' is empty"),
         (lambda s: s | {"plain": {"MI": " ", "NORM": "NORM"}}, '"a prompt is not blank": plain/MI'),
-        (lambda s: s | {"mine": {"MI": ["list"]}}, '"a prompt is text": mine/MI'),
+        (lambda s: s | {"mine": {"MI": ["list", 1]}}, '"a prompt is text": mine/MI'),
         (lambda s: s | {"mine": ["MI"]}, "must hold one JSON object"),
     ],
 )

@@ -143,7 +143,7 @@ def test_kill_9_of_everything_then_the_same_command_goes_on_and_ends_with_the_sa
 
 def test_bad_input_is_one_clear_message(home: Path) -> None:
     for arguments, message in (
-        (["run", "nonsense"], "there is no method 'nonsense'; choose one of merl"),
+        (["run", "nonsense"], "there is no method 'nonsense'; choose one of melp, merl, more"),
         (["run", "merl", "-d", "nonsense"], "there is no dataset 'nonsense'"),
         (["run", "merl", "-o", "nonsense=1"], "has no option nonsense"),
         (["run", "merl", "-d", "ptb_xl"], "ptbxl_database.csv"),
