@@ -7,6 +7,7 @@ its result is there. Exit codes: 0 done, 1 failed, 143 interrupted with its stat
 from __future__ import annotations
 
 import fcntl
+import importlib
 import json
 import logging
 import os
@@ -121,40 +122,23 @@ def _write_result(path: Path, result: dict[str, Any]) -> None:
     sync_folder(path.parent)
 
 
+_RUNNERS: dict[type[Job], tuple[str, str]] = {
+    PretrainJob: ("models.pretraining", "pretrain"),
+    HeadJob: ("models.head_job", "train_heads"),
+    ZeroShotJob: ("models.zero_shot", "classify"),
+    RetrievalJob: ("models.retrieval_job", "retrieve"),
+    IdentificationJob: ("models.identification", "identify"),
+    GenerationJob: ("models.generation_job", "write_reports"),
+    ExplainJob: ("models.explain_job", "explain_samples"),
+    TransferJob: ("models.transfer_job", "transfer"),
+}
+"""Module and function that run a kind of job, imported when one comes."""
+
+
 def _dispatch(job: Job, progress: Progress) -> dict[str, Any] | None:
-    if isinstance(job, PretrainJob):
-        from models.pretraining import pretrain
-
-        return pretrain(job, progress)
-    if isinstance(job, HeadJob):
-        from models.head_job import train_heads
-
-        return train_heads(job, progress)
-    if isinstance(job, ZeroShotJob):
-        from models.zero_shot import classify
-
-        return classify(job, progress)
-    if isinstance(job, RetrievalJob):
-        from models.retrieval_job import retrieve
-
-        return retrieve(job, progress)
-    if isinstance(job, IdentificationJob):
-        from models.identification import identify
-
-        return identify(job, progress)
-    if isinstance(job, GenerationJob):
-        from models.generation_job import write_reports
-
-        return write_reports(job, progress)
-    if isinstance(job, ExplainJob):
-        from models.explain_job import explain_samples
-
-        return explain_samples(job, progress)
-    if isinstance(job, TransferJob):
-        from models.transfer_job import transfer
-
-        return transfer(job, progress)
-    raise ConfigurationError(f"no code runs a {type(job).__name__}")
+    module, function = _RUNNERS[type(job)]
+    result: dict[str, Any] | None = getattr(importlib.import_module(module), function)(job, progress)
+    return result
 
 
 def _set_threads(job: Job) -> None:

@@ -29,7 +29,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from models.errors import ConfigurationError, TrainingError
-from models.objectives.contrastive import full, gather, rank, world_size
+from models.objectives.contrastive import full, gather, multi_pair_info_nce, rank, world_size
 
 Negatives = Literal["n", "n_squared"]
 
@@ -103,20 +103,15 @@ def pairwise_loss(
         TrainingError: embeddings of unfit shape, or processes with batches of different size.
     """
     _check_embeddings(embeddings)
-    device = embeddings[0].device
-    with torch.autocast(device.type, enabled=False):
-        local = [full(x_BD) for x_BD in embeddings]
-        everyone = [gather(x_BD) for x_BD in local]
-        seen = None if observed is None else [gather(o_B.long()).bool() for o_B in observed]
-        total, skipped = local[0].sum() * 0, 0
-        for i, j in combinations(range(len(local)), 2):
-            both_N = None if seen is None else seen[i] & seen[j]
-            if both_N is not None and int(both_N.sum()) < 2:
-                skipped += 1
-                total = total + (local[i].sum() + local[j].sum()) * 0
-                continue
-            total = total + (_pair(local[i], everyone[j], logit_scale, both_N) + _pair(local[j], everyone[i], logit_scale, both_N)) / 2
-        return total, skipped
+    names = [str(i) for i in range(len(embeddings))]
+    losses = multi_pair_info_nce(
+        dict(zip(names, embeddings, strict=True)),
+        list(combinations(names, 2)),
+        1 / logit_scale,
+        observed=None if observed is None else dict(zip(names, observed, strict=True)),
+        normalise=False,
+    )
+    return losses.total, int(losses.parts["skipped_pairs"])
 
 
 def mip(embeddings: Sequence[Tensor]) -> Tensor:
@@ -280,15 +275,3 @@ def _scores(factors: Sequence[Tensor], scale: float | Tensor) -> Tensor:
         starts = range(0, n_leading, step)
         parts = [checkpoint(chunk, start, middle_ND, scaled_ND, *leading, use_reentrant=False) for start in starts]
     return torch.cat(parts).view([len(x_ND) for x_ND in factors])
-
-
-def _pair(x_BD: Tensor, y_ND: Tensor, scale: float | Tensor, both_N: Tensor | None) -> Tensor:
-    """Cross-entropy of this process's rows that have both sides; the mean over processes is the mean over all such rows."""
-    mine = slice(rank() * len(x_BD), (rank() + 1) * len(x_BD))
-    if both_N is None:
-        target_B = torch.arange(mine.start, mine.stop, device=x_BD.device)
-        return functional.cross_entropy(scale * (x_BD @ y_ND.T), target_B)
-    has_B, place_B = both_N[mine], (both_N.cumsum(0) - 1)[mine]
-    logits = scale * (x_BD[has_B] @ y_ND[both_N].T)
-    total = functional.cross_entropy(logits, place_B[has_B], reduction="sum")
-    return total * world_size() / both_N.sum()
