@@ -117,7 +117,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class Task:
-    """A label space: multi-label, classes by name, in the order of its label table's columns.
+    """A label space: classes by name, in the order of its label table's columns; or numbers that belong to a recording.
 
     Attributes:
         may_be_empty: whether a record without any positive class is a labelled record (a survivor, a normal recording)
@@ -125,6 +125,9 @@ class Task:
         vocabulary: whose codes the classes are: "scp" for SCP-ECG statements, "chexpert" for the findings of CheXpert's labeller,
             else "". Prompts are written for a vocabulary.
         modality: what the labels describe: the recording, or the image of the same record.
+        kind: "multilabel"; "single_label" where exactly one class holds for every record; "regression" where columns are numbers.
+        unit: of the numbers.
+        per_window: whether the label table has a column `start` (seconds) and a row a window of a recording rather than one a recording.
     """
 
     name: str
@@ -134,6 +137,9 @@ class Task:
     may_be_empty: bool = False
     vocabulary: str = ""
     modality: Modality = Modality.ECG
+    kind: Literal["multilabel", "single_label", "regression"] = "multilabel"
+    unit: str = ""
+    per_window: bool = False
 
 
 @dataclass(frozen=True)

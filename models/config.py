@@ -18,6 +18,8 @@ class TrainingConfig:
         channels: channels that the network reads, by name and in this order; the store may hold others too.
         batch_size: records of one optimiser step, summed over all devices.
         accumulate: parts into which a step's records are cut to save memory; contrastive methods still compare all of them.
+        mixture: datasets to train on together, each with its weight: "ptb_xl 0.05", "cinc2021/georgia 0.0375" (a site of one);
+            empty trains on the dataset of the partition alone. Records are drawn with replacement: dataset by weight, then record.
         distinct_patients: no patient twice in a batch; a pass then takes one record of every patient.
         max_steps: optimiser steps of pretraining; 0 delivers the untrained network.
         epochs: passes over the training records; where both are given, the smaller number of steps counts.
@@ -37,6 +39,7 @@ class TrainingConfig:
     channels: tuple[str, ...] = LEADS
     batch_size: int = 64
     accumulate: int = 1
+    mixture: tuple[str, ...] = ()
     distinct_patients: bool = False
     max_steps: int | None = None
     epochs: int | None = None

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from models.errors import ConfigurationError, TrainingError
 from models.image_store import ImageStore
+from models.signal_scale import SignalScale, measure_scale, stack_scales
 from models.store import Store
 from models.types import Batch
 
@@ -49,6 +50,9 @@ class TrainingData(Protocol):
 
     def vocabulary(self) -> list[str]:
         """All texts, from which a tokenizer learns."""
+
+    def scale(self) -> SignalScale:
+        """Mean and spread of the channels over all records."""
 
 
 def numbered(names: list[str]) -> IntArray:
@@ -81,6 +85,14 @@ class Texts:
     def vocabulary(self) -> list[str]:
         """All texts, from which a tokenizer learns."""
         return self.texts
+
+    def scale(self) -> SignalScale:
+        """There are no signals.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError("texts alone have no signals whose scale could be measured")
 
 
 def texts_of_folds(reports: Path, folds: Sequence[int], min_words: int) -> Texts:
@@ -125,7 +137,9 @@ class Records:
         rows = self.rows_N[positions]
         texts = None if self.texts is None else [self.texts[i] for i in positions]
         group_B = torch.from_numpy(self.patients[positions])
-        return Batch(torch.from_numpy(self.store.signals(rows)), torch.from_numpy(rows), texts, group_B=group_B)
+        found = batch_of(self.store, rows)
+        found.texts, found.group_B = texts, group_B
+        return found
 
     def names(self, rows: Sequence[int]) -> list[str]:
         """Ids of some rows of batches."""
@@ -135,6 +149,10 @@ class Records:
     def vocabulary(self) -> list[str]:
         """All texts, from which a tokenizer learns."""
         return self.texts or []
+
+    def scale(self) -> SignalScale:
+        """Mean and spread of the channels over these records."""
+        return stack_scales([(str(self.store.facts["dataset"]), *measure_scale(self.store, self.rows_N))])
 
     @cached_property
     def patients(self) -> IntArray:
@@ -148,7 +166,9 @@ def batch_of(store: AnyStore, rows_N: IntArray, device: torch.device | str = "cp
     rows = torch.from_numpy(rows_N)
     if isinstance(store, ImageStore):
         return Batch(torch.zeros(len(rows), 0, 0, device=device), rows, image_BHW=torch.from_numpy(store.images(rows_N)).to(device))
-    return Batch(torch.from_numpy(store.signals(rows_N)).to(device), rows)
+    present_BL = store.present(rows_N)
+    present = None if present_BL is None else torch.from_numpy(present_BL).to(device)
+    return Batch(torch.from_numpy(store.signals(rows_N)).to(device), rows, present_BL=present)
 
 
 @dataclass(frozen=True)

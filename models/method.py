@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from models.accumulation import in_parts
 from models.errors import ConfigurationError
+from models.signal_scale import SignalScale
 from models.types import Batch, Features, Losses, Modality
 
 
@@ -25,6 +26,8 @@ class Method(nn.Module, ABC):
 
     config: Any
     feature_width: int
+    needs_scale: ClassVar[bool] = False
+    """Whether `set_scale` is to be called with the scale of the training records before training."""
 
     @abstractmethod
     def encode(self, batch: Batch) -> Features:
@@ -40,6 +43,21 @@ class Method(nn.Module, ABC):
 
     def prepare(self, texts: list[str]) -> None:
         """Learn what must be known before training from the training texts (a vocabulary, say). Default: nothing."""
+
+    def set_scale(self, scale: SignalScale) -> None:
+        """Take over mean and spread of the training signals, for networks that normalise by constants. Default: nothing."""
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """What follows an optimiser step (a teacher that follows its student, say).
+
+        Args:
+            step: number of the step that was just taken, from 0.
+            total_steps: how many the run will take.
+        """
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """The modules whose forward pass is worth compiling on a GPU; inputs of few different shapes. Default: none."""
+        return []
 
     def extra_state(self) -> dict[str, Any]:
         """JSON that belongs to the encoder beside its weights (a vocabulary, say)."""
@@ -103,6 +121,35 @@ class Method(nn.Module, ABC):
     def finetune_features(self, features: Features) -> Tensor:
         """What the classifier of a fine-tuned network reads, (B, F). Default: the pooled features."""
         return features.pooled_BF
+
+    def set_dropout(self, rate: float) -> None:
+        """Set the dropout of the encoder for fine-tuning.
+
+        Raises:
+            ConfigurationError: the encoder has none that could be set.
+        """
+        if rate:
+            raise ConfigurationError(f"{type(self).__name__} has no dropout that fine-tuning could set")
+
+    def layer_of(self, parameter: str) -> int:
+        """Depth of a parameter by its name, for learning rates that fall towards the input: 0 is the input's side.
+
+        Raises:
+            ConfigurationError: the network's layers are not counted.
+        """
+        raise ConfigurationError(f"{type(self).__name__} does not count its layers, so its learning rate cannot fall by layer")
+
+    def decays(self, parameter: str, value: Tensor) -> bool:
+        """Whether weight decay holds for a parameter. Default: for matrices and convolutions."""
+        return value.ndim > 1
+
+    def answer_features(self, batch: Batch) -> Tensor:
+        """What an answer to the questions in `batch.texts` about the recordings can be read from, (B, F).
+
+        Raises:
+            ConfigurationError: the method does not read questions.
+        """
+        raise ConfigurationError(f"{type(self).__name__} reads no questions")
 
     def start_from(self, first_stage: Method) -> None:
         """Take over what the stage before has learned (`MethodSpec.first_stage`); after `prepare`, before training.

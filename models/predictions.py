@@ -36,6 +36,10 @@ class Origin:
         prompts: name of the prompt set, or None.
         encoder_sha256: hash of the encoder's weights file.
         selection: how epoch and hyperparameters were chosen, in a few words.
+        channels: names of the channels that the encoder was shown, joined by "+"; None where it saw all that it reads.
+        kind: of the task: "multilabel", "single_label" or "regression" (`label:` columns are float32 numbers then).
+        unit: of the numbers of a regression task.
+        reference: what somebody who sees no signal would predict of a regression task: the mean of the training records.
     """
 
     dataset: str
@@ -49,6 +53,10 @@ class Origin:
     fraction: float | None = None
     prompts: str | None = None
     selection: str = ""
+    channels: str | None = None
+    kind: str = "multilabel"
+    unit: str = ""
+    reference: float | None = None
 
     @property
     def slug(self) -> str:
@@ -58,6 +66,8 @@ class Origin:
             parts.append(f"{self.fraction:g}")
         if self.prompts is not None:
             parts.append(self.prompts)
+        if self.channels is not None:
+            parts.append(self.channels)
         return "-".join(parts).replace("/", "_")
 
 

@@ -51,6 +51,8 @@ def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any] | None:
     if config.validate_every and job.validation_folds:
         validation = inputs.training_data(job.validation_folds)
     method = _create(job, config, train)
+    if method.needs_scale:
+        method.set_scale(train.scale())
     steps = config.total_steps(per_pass(train, config))
     origin = Provenance(
         method=job.method,
@@ -112,6 +114,7 @@ def _fit(loop: Loop) -> bool:
         sync_batchnorm=world > 1 and torch.cuda.is_available(),
         max_steps=loop.total_steps,
         max_epochs=-1,
+        accumulate_grad_batches=loop.parts,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -121,12 +124,19 @@ def _fit(loop: Loop) -> bool:
         plugins=plugins,
         default_root_dir=job.output,
     )
+    if loop.batch_size // world % loop.parts:
+        raise ConfigurationError(
+            f"{loop.batch_size} records on {world} devices cannot be cut into {loop.parts} equal parts; change batch_size or accumulate"
+        )
     batches = loop.order(loop.batch_size)
 
-    def read(step: int) -> Any:
-        return loop.train.batch(batches.share(step, trainer.global_rank, trainer.world_size))
+    def read(number: int) -> Any:
+        step, part = divmod(number, loop.parts)
+        share = batches.share(step, trainer.global_rank, trainer.world_size)
+        size = len(share) // loop.parts
+        return loop.train.batch(share[part * size : (part + 1) * size])
 
-    loop.loader = StepLoader(read, lambda: trainer.global_step, loop.total_steps)
+    loop.loader = StepLoader(read, lambda: trainer.global_step * loop.parts, loop.total_steps * loop.parts)
     trainer.fit(build_module(loop), train_dataloaders=loop.loader, ckpt_path=resume, weights_only=True)
     loop.method.cpu()
     return not loop.interrupted

@@ -16,7 +16,7 @@ from models.config import TrainingConfig
 from models.data import BatchOrder, StepLoader, TrainingData
 from models.errors import TrainingError
 from models.jobs import PretrainJob
-from models.method import Method
+from models.method import ContrastiveMethod, Method
 from models.progress import MetricsFile, Progress
 from models.throughput import peak_flops
 from models.training_state import LAST
@@ -61,6 +61,11 @@ class Loop:
             return self.config.batch_size
         return available - available % (self.job.devices * self.job.nodes * self.config.accumulate)
 
+    @property
+    def parts(self) -> int:
+        """Forward and backward passes of a step. Contrastive methods cut a batch themselves, since they compare all of it."""
+        return 1 if isinstance(self.method, ContrastiveMethod) else self.config.accumulate
+
     def order(self, batch_size: int) -> BatchOrder:
         """In which order training sees its records."""
         groups = self.train.patients if self.config.distinct_patients else None
@@ -77,7 +82,7 @@ def build_module(loop: Loop) -> pl.LightningModule:
             self.method = loop.method
 
         def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-            reseed(loop.job.seed, self.global_step, self.global_rank)
+            reseed(loop.job.seed, self.global_step * loop.parts + batch_idx % loop.parts, self.global_rank)
 
         def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
             losses = self.method.loss(batch)
@@ -128,7 +133,10 @@ def build_callback(loop: Loop) -> pl.Callback:
             self.window_started = time.perf_counter()
 
         def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if trainer.global_step == loop.step:  # a part of a batch: the optimiser has not stepped yet
+                return
             loop.step = trainer.global_step
+            loop.method.after_step(loop.step - 1, loop.total_steps)
             last = loop.step >= loop.total_steps
             validate = loop.validation is not None and (loop.step % loop.config.validate_every == 0 or last)
             if loop.step % loop.config.log_every == 0 or last or validate:

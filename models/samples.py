@@ -19,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 from models.data import IntArray, numbered, read_texts
-from models.errors import TrainingError
+from models.errors import ConfigurationError, TrainingError
 from models.image_store import ImageStore
+from models.signal_scale import SignalScale, measure_scale, stack_scales
 from models.store import Store
 from models.types import Batch, Modality
 
@@ -93,6 +94,18 @@ class Samples:
     def vocabulary(self) -> list[str]:
         """All texts, from which a tokenizer learns."""
         return [text for text in [*(self.texts or []), *(self.image_texts or [])] if text]
+
+    def scale(self) -> SignalScale:
+        """Mean and spread of the channels over the recordings of these samples, each counted once.
+
+        Raises:
+            ConfigurationError: the samples have no signals.
+        """
+        store = self.sources.signals
+        if store is None:
+            raise ConfigurationError("these samples have no signals whose scale could be measured")
+        rows_N = np.unique(self.ecg_N[self.ecg_N >= 0])
+        return stack_scales([(str(store.facts["dataset"]), *measure_scale(store, rows_N))])
 
     def batch(self, positions: IntArray) -> Batch:
         """The samples at some positions."""

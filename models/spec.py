@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from models.errors import ConfigurationError
+from models.head_recipes import HeadRecipe, house_recipes
 from models.recipes import AnyRecipe
 from models.types import Modality
 
@@ -95,6 +96,8 @@ class MethodSpec:
         first_stage: training that comes before, if any.
         directions: what retrieval is judged on: "text->ecg", "ecg+labs->image", ...
         baseline: True for rows that exist to be compared against and are never promoted.
+        heads: recipes of heads by protocol, from a configuration; the house's where the method has none of its own.
+        any_channels: whether a recording may have any of the configured channels and lack the others.
     """
 
     name: str
@@ -118,6 +121,12 @@ class MethodSpec:
     units: tuple[str, ...] = ("uV",)
     first_stage: Stage | None = None
     directions: tuple[str, ...] = ()
+    heads: Callable[[Any], Mapping[str, HeadRecipe]] | None = None
+    any_channels: bool = False
+
+    def head_recipes(self, config: Any) -> dict[str, HeadRecipe]:
+        """How heads are trained, by protocol: the method's own recipes before the house's."""
+        return house_recipes(config) | dict({} if self.heads is None else self.heads(config))
 
     def reads(self, config: Any) -> tuple[Modality, ...]:
         """The modalities that a configuration reads."""

@@ -70,6 +70,8 @@ class Store:
         self._fold_N = index["fold"].to_numpy()
         self._all_scales_L1 = np.array([[c.scale] for c in channels], np.float32)
         self._picked_L: NDArray[np.int64] | None = None
+        absent = index["absent"].to_numpy().astype(np.int64) if "absent" in index.column_names else None
+        self._absent_N = absent if absent is not None and absent.any() else None
 
     def select(self, names: Sequence[str]) -> Store:
         """The same store, read as if it held these channels alone, in this order.
@@ -114,6 +116,17 @@ class Store:
         if (scale_L1 != 1).any():
             signal_BLT *= scale_L1
         return signal_BLT
+
+    def present(self, rows: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """Which channels the recordings of some rows have, bool (B, L); None where all of them have all."""
+        if self._absent_N is None:
+            return None
+        absent_B = self._absent_N[rows]
+        if not absent_B.any():
+            return None
+        picked_L = np.arange(len(self.channels)) if self._picked_L is None else self._picked_L
+        present_BL: NDArray[np.bool_] = (absent_B[:, None] >> picked_L[None, :]) & 1 == 0
+        return present_BL
 
     def rows_of_folds(self, folds: Iterable[int]) -> NDArray[np.int64]:
         """Row numbers of the windows of some folds, ascending."""

@@ -43,6 +43,8 @@ class Batch:
         labs_observed_BP: bool, True where an item was measured, shape (B, P).
         observed: by modality, bool (B,): whether the record has it. Modalities without an entry are there for every record.
         group_B: int64 numbers of patients, shape (B,), or None where nothing asks for them.
+        present_BL: bool, shape (B, L): which channels a record has; the others hold zeros. None where all of them have all.
+        source_B: int64, shape (B,): which member of a mixture of datasets a record comes from; None where there is one.
     """
 
     signal_BLT: Tensor
@@ -55,6 +57,8 @@ class Batch:
     labs_observed_BP: Tensor | None = None
     observed: dict[str, Tensor] | None = None
     group_B: Tensor | None = None
+    present_BL: Tensor | None = None
+    source_B: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.row_B)
