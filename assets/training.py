@@ -109,7 +109,12 @@ def _misfit(spec: MethodSpec, config: Any, source: type[Dataset], rule: PairingR
         return f"{spec.name} reads {_words(reads)}; {source.name} does not offer {_words(lacking)}{hint}"
     if SIGNALS & set(reads):
         held = {c.name for c in source.channels() if c.kind != "ECG" or c.unit in spec.units}
-        if absent := [name for name in config.channels if name not in held]:
+        absent = [name for name in config.channels if name not in held]
+        if spec.any_channels and len(absent) == len(config.channels):
+            return (
+                f"{spec.name} reads any of the channels {', '.join(absent)} in {' or '.join(spec.units)}; {source.name} offers none of them"
+            )
+        if absent and not spec.any_channels:
             return f"{spec.name} reads the channels {', '.join(config.channels)} in {' or '.join(spec.units)}; {source.name} does not offer {', '.join(absent)}"
     return None
 

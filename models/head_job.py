@@ -23,11 +23,12 @@ from models.finetune import finetune
 from models.fused import FusedRecipe, scores, train_fused, write_fused
 from models.heads import EpochReport, choose_label_ids, train_probes, write_probe
 from models.image_store import open_image_store
+from models.inputs import open_as_read
 from models.jobs import HeadJob, Job
 from models.paired import nearest_ecgs
 from models.predictions import Origin, Predictions, write_predictions
 from models.progress import Progress
-from models.store import Store, open_store
+from models.store import Store
 from models.types import Modality
 
 ARMS = ("pretrained", "random_init")
@@ -194,7 +195,7 @@ def _open(job: HeadJob) -> AnyStore:
 
 
 def _signals(job: HeadJob, folder: Path) -> Store:
-    return open_store(folder).select(read_config(job.bundle)["input"]["leads"])
+    return open_as_read(folder, job.bundle)
 
 
 def _report(work: _Work, slug: str, reports: list[EpochReport], chosen: int) -> None:

@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from models.checkpoint import load_encoder, read_config
+from models.checkpoint import load_encoder
 from models.embeddings import device_of
 from models.errors import EinthovenError, TrainingError
 from models.head_job import make_origin
+from models.inputs import open_as_read
 from models.jobs import IdentificationJob
 from models.method import Method
 from models.metrics.retrieval import dot_scores, ranks
 from models.progress import Progress
 from models.rank_tables import RankRow, Ranks, write_ranks
-from models.store import Store, open_store
+from models.store import Store
 from models.types import Batch, Features
 
 _BATCH = 64
@@ -42,7 +43,7 @@ def identify(job: IdentificationJob, progress: Progress) -> dict[str, Any]:
     """
     started = time.perf_counter()
     device = device_of(job.accelerator)
-    store = open_store(job.store).select(read_config(job.bundle)["input"]["leads"])
+    store = open_as_read(job.store, job.bundle)
     pairs = recordings_twice(store, job.test_folds)
     if len(pairs) < 2:
         progress.say(f"{len(pairs)} test patients have two recordings; identification needs two patients, so nobody is sought")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.checkpoint import read_config
 from models.config import TrainingConfig
 from models.data import BatchOrder, TrainingData, records_with_reports, texts_of_folds
 from models.errors import ConfigurationError
@@ -61,7 +62,7 @@ def open_inputs(job: DataJob, config: TrainingConfig) -> Inputs:
     if {Modality.ECG, Modality.PPG, Modality.WEARABLE} & set(reads):
         if job.store is None:
             raise ConfigurationError(f"method {job.method!r} reads signals, but the job names no store")
-        store = open_signals(job.store, config)
+        store = open_signals(job.store, config, any_channels=spec.any_channels)
     reports = job.reports if Modality.TEXT in reads else None
     if job.pairing is None:
         tied = [m for m in (Modality.IMAGE, Modality.LABS) if m in reads and m not in spec.optional]
@@ -82,8 +83,13 @@ def open_inputs(job: DataJob, config: TrainingConfig) -> Inputs:
     return Inputs(config, store, reports, job.pairing, sources)
 
 
-def open_signals(folder: Path, config: TrainingConfig) -> Store:
+def open_signals(folder: Path, config: TrainingConfig, *, any_channels: bool = False) -> Store:
     """A store of signals, read as the channels that a configuration asks for.
+
+    Args:
+        folder: of the store.
+        config: what is asked for.
+        any_channels: whether the store may lack channels, which are zeros then and absent, as long as it has one.
 
     Raises:
         ConfigurationError: it lacks a channel, or its records have another length.
@@ -92,13 +98,25 @@ def open_signals(folder: Path, config: TrainingConfig) -> Store:
     store = open_store(folder)
     names = [c.name for c in store.channels]
     missing = [name for name in config.channels if name not in names]
-    if missing:
-        raise ConfigurationError(f"the store {folder} has channels {', '.join(names)}; {', '.join(missing)} are needed too")
+    if len(missing) == len(config.channels) or (missing and not any_channels):
+        wanted = f"one of {', '.join(missing)} is needed" if any_channels else f"{', '.join(missing)} are needed too"
+        raise ConfigurationError(f"the store {folder} has channels {', '.join(names)}; {wanted}")
     if store.n_samples != config.n_samples:
         raise ConfigurationError(
             f"records of the store {folder} have {store.n_samples} samples, the configuration says n_samples={config.n_samples}; set one to the other, or choose a recipe of another rate"
         )
-    return store.select(config.channels)
+    return store.select(config.channels, fill=any_channels)
+
+
+def open_as_read(folder: Path, bundle: Path) -> Store:
+    """A store of signals, read as the channels that a stored encoder reads.
+
+    Raises:
+        CheckpointError: the bundle cannot be read.
+        StoreError: the store cannot be opened, or lacks a channel that the encoder cannot do without.
+    """
+    stored = read_config(bundle)
+    return open_store(folder).select(stored["input"]["leads"], fill=get_spec(stored["method"]).any_channels)
 
 
 def _open_images(job: DataJob, config: TrainingConfig) -> ImageStore:

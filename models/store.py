@@ -70,25 +70,33 @@ class Store:
         self._fold_N = index["fold"].to_numpy()
         self._all_scales_L1 = np.array([[c.scale] for c in channels], np.float32)
         self._picked_L: NDArray[np.int64] | None = None
+        self._lacking_L: NDArray[np.bool_] | None = None
         absent = index["absent"].to_numpy().astype(np.int64) if "absent" in index.column_names else None
         self._absent_N = absent if absent is not None and absent.any() else None
 
-    def select(self, names: Sequence[str]) -> Store:
+    def select(self, names: Sequence[str], *, fill: bool = False) -> Store:
         """The same store, read as if it held these channels alone, in this order.
 
+        Args:
+            names: of channels.
+            fill: whether channels that it lacks are read as zeros, and as absent by `present`, as long as it has one of them.
+
         Raises:
-            StoreError: it has no such channel.
+            StoreError: it has no such channel, or none of them where it may lack some.
         """
-        place = {c.name: i for i, c in enumerate(self.channels)}
-        missing = [name for name in names if name not in place]
-        if missing or not names:
-            raise StoreError(f"{self.folder} has channels {', '.join(place)}, not {', '.join(missing) or 'an empty list'}")
-        picked = [place[name] for name in names]
-        if picked == list(range(len(self.channels))):
+        held = [c.name for i, c in enumerate(self.channels) if self._lacking_L is None or not self._lacking_L[i]]
+        missing = [name for name in names if name not in held]
+        if (missing and not fill) or len(missing) == len(names):
+            raise StoreError(f"{self.folder} has channels {', '.join(held)}, not {', '.join(missing) or 'an empty list'}")
+        if list(names) == [c.name for c in self.channels]:
             return self
+        place = {c.name: i for i, c in enumerate(self.channels)}
+        stored_L = np.arange(len(self.channels)) if self._picked_L is None else self._picked_L
         view = copy(self)
-        view.channels = tuple(self.channels[i] for i in picked)
-        view._picked_L = np.array(picked if self._picked_L is None else self._picked_L[picked], np.int64)
+        view.channels = tuple(self.channels[place[n]] if n in held else Channel(n, "", "", 1.0, self.fs_hz) for n in names)
+        # A channel that is not there points to the first one, whose samples are overwritten by zeros.
+        view._picked_L = np.array([stored_L[place[n]] if n in held else 0 for n in names], np.int64)
+        view._lacking_L = np.array([n in missing for n in names]) if missing else None
         return view
 
     def __len__(self) -> int:
@@ -112,6 +120,8 @@ class Store:
         for i, (shard, place) in enumerate(zip(self._shard_N[rows].tolist(), self._row_N[rows].tolist(), strict=True)):
             window_LT = self._shards[shard][place]
             np.copyto(signal_BLT[i], window_LT if self._picked_L is None else window_LT[self._picked_L])
+        if self._lacking_L is not None:
+            signal_BLT[:, self._lacking_L] = 0
         scale_L1 = self._all_scales_L1 if self._picked_L is None else self._all_scales_L1[self._picked_L]
         if (scale_L1 != 1).any():
             signal_BLT *= scale_L1
@@ -119,14 +129,12 @@ class Store:
 
     def present(self, rows: NDArray[np.int64]) -> NDArray[np.bool_] | None:
         """Which channels the recordings of some rows have, bool (B, L); None where all of them have all."""
-        if self._absent_N is None:
-            return None
-        absent_B = self._absent_N[rows]
-        if not absent_B.any():
+        absent_B = np.zeros(len(rows), np.int64) if self._absent_N is None else self._absent_N[rows]
+        if self._lacking_L is None and not absent_B.any():
             return None
         picked_L = np.arange(len(self.channels)) if self._picked_L is None else self._picked_L
         present_BL: NDArray[np.bool_] = (absent_B[:, None] >> picked_L[None, :]) & 1 == 0
-        return present_BL
+        return present_BL if self._lacking_L is None else present_BL & ~self._lacking_L
 
     def rows_of_folds(self, folds: Iterable[int]) -> NDArray[np.int64]:
         """Row numbers of the windows of some folds, ascending."""

@@ -22,10 +22,11 @@ from models.embeddings import device_of, pooled_features
 from models.errors import ConfigurationError, StoreError, TrainingError
 from models.head_job import ARMS, make_origin
 from models.heads import Probe, train_probes
+from models.inputs import open_as_read
 from models.jobs import TransferJob
 from models.predictions import Predictions, write_predictions
 from models.progress import Progress
-from models.store import Store, open_store
+from models.store import Store
 
 PROTOCOL = "transfer_probe"
 SELECTION = (
@@ -109,7 +110,7 @@ def open_fitting(job: TransferJob, dataset: str) -> Store:
         StoreError: its rate or the length of its windows is not what the encoder reads.
     """
     reads = read_config(job.bundle)["input"]
-    store = open_store(job.stores[dataset]).select(reads["leads"])
+    store = open_as_read(job.stores[dataset], job.bundle)
     if (store.fs_hz, store.n_samples) != (reads["fs_hz"], reads["n_samples"]):
         raise StoreError(
             f"{store.folder} holds windows of {store.n_samples} samples at {store.fs_hz:g} Hz, the encoder reads {reads['n_samples']} at "

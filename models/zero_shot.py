@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from models.checkpoint import load_encoder, read_config
+from models.checkpoint import load_encoder
 from models.data import AnyStore, Labelled, labelled_records
 from models.embeddings import device_of, encode_rows
 from models.errors import ConfigurationError, TrainingError
 from models.head_job import make_origin, save_table
 from models.image_store import open_image_store
+from models.inputs import open_as_read
 from models.jobs import ZeroShotJob
 from models.method import Method
 from models.progress import Progress
 from models.prompts import Prompt, is_prompt, prompt_for
-from models.store import open_store
 from models.types import Features, Modality
 
 
@@ -79,7 +79,7 @@ def classify(job: ZeroShotJob, progress: Progress) -> dict[str, Any]:
 def _open(job: ZeroShotJob) -> AnyStore:
     if job.modality == Modality.IMAGE:
         return open_image_store(job.store)
-    return open_store(job.store).select(read_config(job.bundle)["input"]["leads"])
+    return open_as_read(job.store, job.bundle)
 
 
 def _score(

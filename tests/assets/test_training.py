@@ -100,6 +100,15 @@ def test_units_and_channels_are_asked_for_by_the_configuration() -> None:
     assert not fits(spec, replace(pulse, modalities=("ecg",), channels=("V1", "PLETH")), get_dataset("ptb_xl"))
 
 
+def test_a_method_for_any_channels_needs_one_of_them() -> None:
+    config = replace(TINY, channels=("II", "V6", "PLETH"), modalities=("ecg",))
+    spec = make_spec(ECG, presets={"tiny": config}, any_channels=True)
+    assert fits(spec, config, get_dataset("ptb_xl")) and fits(spec, config, get_dataset("bidmc"))
+    assert not fits(replace(spec, any_channels=False), config, get_dataset("ptb_xl"))
+    with pytest.raises(ConfigurationError, match=r"made_up reads any of the channels ABP in uV; ptb_xl offers none of them"):
+        inputs_for(spec, replace(config, channels=("ABP",)), "ptb_xl")
+
+
 def test_a_dataset_without_a_task_is_of_no_use() -> None:
     config = replace(TINY, channels=("ECG1",))
     spec = make_spec(ECG, presets={"tiny": config})

@@ -97,6 +97,36 @@ def test_scale_turns_counts_into_units(tmp_path: Path) -> None:
     np.testing.assert_allclose(open_store(tmp_path / "s").signals(np.arange(13)), counts * np.array(scale)[:, None], rtol=1e-6)
 
 
+def test_channels_that_a_store_lacks_are_zeros_and_absent(tmp_path: Path) -> None:
+    counts_NLT = write_store(tmp_path / "store", scale=(2.0,) * 12)
+    store = open_store(tmp_path / "store")
+    view = store.select(("PLETH", "V1", "II"), fill=True)
+    rows = np.array([7, 0])
+    assert [c.name for c in view.channels] == ["PLETH", "V1", "II"]
+    np.testing.assert_array_equal(view.signals(rows)[:, 1:], counts_NLT[rows][:, [6, 1]] * 2.0)
+    assert not view.signals(rows)[:, 0].any()
+    np.testing.assert_array_equal(view.present(rows), [[False, True, True]] * 2)
+    again = view.select(("II", "PLETH", "V1"), fill=True)
+    np.testing.assert_array_equal(again.signals(rows), view.signals(rows)[:, [2, 0, 1]])
+    np.testing.assert_array_equal(again.present(rows), [[True, False, True]] * 2)
+    assert view.select(("II",)).present(rows) is None
+    assert store.select(LEADS, fill=True) is store
+    with pytest.raises(StoreError, match="not PLETH"):
+        view.select(("PLETH", "II"))
+    with pytest.raises(StoreError, match=r"has channels I, II, .* not PLETH, RESP"):
+        store.select(("PLETH", "RESP"), fill=True)
+    assert store.present(rows) is None
+
+
+def test_what_records_lack_and_what_the_store_lacks_is_absent_alike(tmp_path: Path) -> None:
+    write_store(tmp_path / "store")
+    index = read_index(tmp_path / "store").append_column("absent", pa.array([0b10] + [0] * 12, pa.int32()))
+    write_index(tmp_path / "store", index)
+    seal(tmp_path / "store", json.loads((tmp_path / "store" / "manifest.json").read_text()))
+    view = open_store(tmp_path / "store").select(("II", "PLETH", "I"), fill=True)
+    np.testing.assert_array_equal(view.present(np.array([0, 1])), [[False, False, True], [True, False, True]])
+
+
 def test_folds_and_ids(tmp_path: Path) -> None:
     write_store(tmp_path / "s")
     store = open_store(tmp_path / "s")
