@@ -141,6 +141,16 @@ class Task:
     unit: str = ""
     per_window: bool = False
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns of its label table that say what a row is about."""
+        return ("record_id", "start") if self.per_window else ("record_id",)
+
+    @property
+    def dtype(self) -> Literal["int8", "float32"]:
+        """Type of the other columns."""
+        return "float32" if self.kind == "regression" else "int8"
+
 
 @dataclass(frozen=True)
 class Split:
@@ -304,6 +314,9 @@ class Dataset(ABC):
 
     def labels(self, task: str) -> pd.DataFrame:
         """record_id, then one int8 column of zeros and ones per class of the task; records that were not labelled left out.
+
+        Of a regression task the columns are float32 numbers in its unit. A task about windows has a column `start` behind record_id:
+        the second at which a window of `window_s` begins.
 
         Raises:
             ConfigurationError: the dataset has no such task.

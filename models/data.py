@@ -7,12 +7,12 @@ Reports and labels are joined to signals by record_id and labels to classes by n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -173,12 +173,23 @@ def batch_of(store: AnyStore, rows_N: IntArray, device: torch.device | str = "cp
 
 @dataclass(frozen=True)
 class Labelled:
-    """Records with labels of one task, in store order; `labels_NC` has one column a class, classes sorted by name."""
+    """Records, or windows of recordings, with labels of one task, in store order.
+
+    Attributes:
+        store: where the signals or images are.
+        rows_N: rows of the store's index, int64 (N,).
+        classes: names of the columns of `labels_NC`, sorted.
+        labels_NC: int8 zeros and ones; float32 in the target's unit where `kind` is "regression".
+        kind: of the task: "multilabel", "single_label" or "regression".
+        per_window: whether a row is a window of a recording rather than a recording.
+    """
 
     store: AnyStore
     rows_N: IntArray
     classes: tuple[str, ...]
-    labels_NC: NDArray[np.int8]
+    labels_NC: NDArray[Any]
+    kind: str = "multilabel"
+    per_window: bool = False
 
     def of_folds(self, folds: Sequence[int]) -> IntArray:
         """Positions whose record is in one of the folds."""
@@ -186,9 +197,17 @@ class Labelled:
         return np.flatnonzero(np.isin(fold_N, list(folds)))
 
     def column(self, name: str) -> NDArray[np.str_]:
-        """A text column of the store's index for these records."""
+        """A text column of the store's index for these rows; for "record_id" of windows their names, so that no name comes twice."""
         values = self.store.index[name].to_pylist()
+        if name == "record_id" and self.per_window:
+            start_N = self.store.index["start"].to_numpy()
+            return np.array([window_name(values[i], start_N[i]) for i in self.rows_N], dtype=np.str_)
         return np.array([values[i] for i in self.rows_N], dtype=np.str_)
+
+
+def window_name(record_id: str, start_s: float) -> str:
+    """How prediction tables call a window of a recording."""
+    return f"{record_id}@{start_s:g}"
 
 
 def records_with_reports(store: Store, folds: Sequence[int], reports: Path | None, min_words: int) -> Records:
@@ -232,37 +251,84 @@ def read_texts(path: Path) -> dict[str, str]:
     return dict(zip(table["record_id"].to_pylist(), (t or "" for t in table["text"].to_pylist()), strict=True))
 
 
-def labelled_records(store: AnyStore, labels: Path) -> Labelled:
+def labelled_records(store: AnyStore, labels: Path, kind: str = "multilabel") -> Labelled:
     """The records of a store that a label table knows; of a recording that was cut into windows, the first one.
 
+    A table with a column `start` (seconds) is about windows; those that the store left out are left out here.
+
+    Args:
+        store: signals or images.
+        labels: a label table.
+        kind: of the task, see `Labelled`.
+
     Raises:
-        TrainingError: the table cannot be read, names a record twice, holds something but zeros and ones, or shares no
-            record with the store.
+        TrainingError: the table cannot be read, names a record twice, holds what no label of the kind is, shares no record with
+            the store, or names windows where the store has none.
     """
     try:
         table = pq.read_table(labels)
-        label_ids = table["record_id"].to_pylist()
+        names = table["record_id"].to_pylist()
+        per_window = "start" in table.column_names
+        starts_N = table["start"].to_numpy() if per_window else np.zeros(len(names))
     except (OSError, ValueError, KeyError) as error:
         raise TrainingError(f"{labels} is not a label table ({error}); materialise the labels again") from error
-    classes = tuple(sorted(name for name in table.column_names if name != "record_id"))
+    classes = tuple(sorted(name for name in table.column_names if name not in ("record_id", "start")))
     if not classes:
         raise TrainingError(f"{labels} has no class column; check the task")
+    label_ids = [window_name(*named) for named in zip(names, starts_N, strict=True)] if per_window else names
     place = {record: i for i, record in enumerate(label_ids)}
     if len(place) != len(label_ids):
         raise TrainingError(f"{labels} names {len(label_ids) - len(place)} records twice; materialise the labels again")
-    values_NC = np.stack([table[c].to_numpy() for c in classes], axis=1)
+    values_NC = _checked_labels(labels, label_ids, np.stack([table[c].to_numpy() for c in classes], axis=1), kind)
+    found = _windows(store, labels, place, set(names)) if per_window else _first_windows(store, place)
+    if not found:
+        raise TrainingError(f"{labels} and the store share no record; they belong to different datasets")
+    rows_N, order_N = np.array(sorted(found), dtype=np.int64).T
+    return Labelled(store, np.ascontiguousarray(rows_N), classes, values_NC[order_N], kind, per_window)
+
+
+def _checked_labels(labels: Path, label_ids: list[str], values_NC: NDArray[Any], kind: str) -> NDArray[Any]:
+    """Labels in the type of their kind."""
+    if kind == "regression":
+        numbers_NC: NDArray[np.float32] = values_NC.astype(np.float32)
+        bad_N = ~np.isfinite(numbers_NC).all(axis=1)
+        if bad_N.any():
+            named = ", ".join(label_ids[i] for i in np.flatnonzero(bad_N)[:5])
+            raise TrainingError(
+                f"{labels} holds targets that are no finite number for {int(bad_N.sum())} records ({named}); leave these out of the task's labels"
+            )
+        return numbers_NC
     if not np.isin(values_NC, (0, 1)).all():
         raise TrainingError(f"{labels} holds labels other than 0 and 1; materialise the labels again")
+    if kind == "single_label" and (bad_N := values_NC.sum(axis=1) != 1).any():
+        named = ", ".join(label_ids[i] for i in np.flatnonzero(bad_N)[:5])
+        raise TrainingError(f"{labels} gives {int(bad_N.sum())} records none or several of the classes ({named}); exactly one must hold")
+    return values_NC.astype(np.int8)
+
+
+def _first_windows(store: AnyStore, place: Mapping[str, int]) -> list[tuple[int, int]]:
+    """Store row and label row of the first window of each labelled record."""
     start_N = store.index["start"].to_numpy() if isinstance(store, Store) else np.zeros(len(store))
     first: dict[str, int] = {}
     for row, record in enumerate(store.index["record_id"].to_pylist()):
         if record in place and (record not in first or start_N[row] < start_N[first[record]]):
             first[record] = row
-    known = sorted((row, place[record]) for record, row in first.items())
-    if not known:
-        raise TrainingError(f"{labels} and the store share no record; they belong to different datasets")
-    rows_N, order_N = np.array(known, dtype=np.int64).T
-    return Labelled(store, np.ascontiguousarray(rows_N), classes, values_NC[order_N].astype(np.int8))
+    return [(row, place[record]) for record, row in first.items()]
+
+
+def _windows(store: AnyStore, labels: Path, place: Mapping[str, int], recordings: set[str]) -> list[tuple[int, int]]:
+    """Store row and label row of each labelled window."""
+    if not isinstance(store, Store):
+        raise TrainingError(f"{labels} is about windows of recordings, and {store.folder} holds images; choose a task about images")
+    names, start_N = store.index["record_id"].to_pylist(), store.index["start"].to_numpy()
+    rows = {window_name(name, start_s): row for row, (name, start_s) in enumerate(zip(names, start_N, strict=True))}
+    found = [(row, place[name]) for name, row in rows.items() if name in place]
+    if not found and (shared := recordings & set(names)):
+        example = next(name for name in place if name.rpartition("@")[0] in shared)
+        raise TrainingError(
+            f"{labels} names windows that the store does not have, {example!r} is one of them; choose a recipe whose windows are as long as the task's"
+        )
+    return found
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Parquet with one row a record of the validation and test folds; columns record_id, patient_id, fold, `score:<class>`
 (float32) and `label:<class>` (int8), and a JSON header in the schema that says where the scores come from. Scores of trained
-heads are logits, zero-shot scores are cosines.
+heads are logits, zero-shot scores are cosines. Of a regression task both are numbers in the target's unit (float32). Where a task
+is about windows, `record_id` is "<recording>@<second at which the window begins>", patient and fold are the recording's.
 """
 
 from __future__ import annotations
@@ -73,7 +74,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Predictions:
-    """A prediction table in memory. Rows are records, columns of `scores_NC` and `labels_NC` are `classes`."""
+    """A prediction table in memory. Rows are records, columns of `scores_NC` and `labels_NC` are `classes`.
+
+    Labels are int8 zeros and ones, or float32 numbers where `origin.kind` is "regression".
+    """
 
     origin: Origin
     classes: tuple[str, ...]
@@ -81,7 +85,7 @@ class Predictions:
     patient_id: NDArray[np.str_]
     fold: NDArray[np.int64]
     scores_NC: NDArray[np.float32]
-    labels_NC: NDArray[np.int8]
+    labels_NC: NDArray[Any]
 
     def __post_init__(self) -> None:
         import numpy as np
@@ -95,6 +99,13 @@ class Predictions:
             raise PredictionError(f"{self.origin.slug}: a record appears twice")
         if not np.isfinite(self.scores_NC).all():
             raise PredictionError(f"{self.origin.slug}: {int((~np.isfinite(self.scores_NC)).sum())} scores are not finite")
+        if not np.isfinite(self.labels_NC).all():
+            raise PredictionError(f"{self.origin.slug}: {int((~np.isfinite(self.labels_NC)).sum())} targets are not finite")
+
+    @property
+    def numbers(self) -> bool:
+        """Whether scores and labels are numbers in a unit rather than scores of classes and zeros and ones."""
+        return self.origin.kind == "regression"
 
     def folds(self, folds: tuple[int, ...]) -> Predictions:
         """The rows of some folds."""
@@ -123,7 +134,8 @@ def write_predictions(path: Path, table: Predictions) -> None:
         "fold": pa.array(table.fold, pa.int32()),
     }
     columns |= {f"score:{c}": pa.array(table.scores_NC[:, i], pa.float32()) for i, c in enumerate(table.classes)}
-    columns |= {f"label:{c}": pa.array(table.labels_NC[:, i], pa.int8()) for i, c in enumerate(table.classes)}
+    form = pa.float32() if table.numbers else pa.int8()
+    columns |= {f"label:{c}": pa.array(table.labels_NC[:, i], form) for i, c in enumerate(table.classes)}
     arrow = pa.table(columns).replace_schema_metadata({_HEADER: json.dumps(asdict(table.origin), sort_keys=True)})
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(arrow, path)
@@ -158,5 +170,5 @@ def read_predictions(path: Path) -> Predictions:
         np.array(arrow["patient_id"].to_pylist(), dtype=np.str_),
         arrow["fold"].to_numpy().astype(np.int64),
         matrix("score", np.float32),
-        matrix("label", np.int8),
+        matrix("label", np.float32 if origin.kind == "regression" else np.int8),
     )
