@@ -32,7 +32,7 @@ from assets.signals.peaks import r_peaks
 from assets.signals.preprocess import preprocess
 from assets.store_tables import FROM_RECORD, index_schema, quarantine_schema, record_rows, refused_row, text_schema
 from models.errors import ConfigurationError
-from models.recipes import Recipe
+from models.recipes import Recipe, Resample
 from models.types import LEADS
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class _Window:
 
 
 class _Builder:
-    """Takes records, groups those of one shape, prepares them together and writes their windows."""
+    """Takes records, groups those alike, prepares them together and writes their windows."""
 
     def __init__(
         self, dataset: Dataset, recipe: Recipe, fs_hz: float, window_s: float, writer: ShardWriter, quarantine: RowTable, absent: RowTable
@@ -146,6 +146,8 @@ class _Builder:
         self._fs_hz = fs_hz
         self._window_s = window_s
         self._width = round(window_s * fs_hz)
+        limits = {source for step in recipe.steps if not isinstance(step, Resample) for source in step.sources}
+        self._by_site = any(source.startswith(f"{dataset.name}/") for source in limits)
         self._writer, self._quarantine, self._absent = writer, quarantine, absent
         self._layout = ChannelLayout(channels, dataset.required_channels, recipe.absent == "zero")
         self._kinds = [channel.kind for channel in channels]
@@ -217,15 +219,24 @@ class _Builder:
         return _Part(row, signal_LT, record.fs_hz, record.start_s, mask, missing_LT, record.source_checksum)
 
     def _admit(self, part: _Part) -> None:
-        """Check that a window can be made of a part, and put it with others of its shape."""
+        """Check that a window can be made of a part, and put it with others like it."""
         seconds = part.signal_LT.shape[1] / part.fs_hz
         if self._recipe.short == "refuse" and round(seconds * self._fs_hz) < self._width:
             raise refusal("too_short", f"lasts {seconds:g} s, a window of this store {self._window_s:g} s")
-        if self._pending and (self._pending[0].signal_LT.shape, self._pending[0].fs_hz) != (part.signal_LT.shape, part.fs_hz):
+        if self._pending and self._alike(self._pending[0]) != self._alike(part):
             self._process()
         self._pending.append(part)
         if len(self._pending) == _BATCH or len(self._pending) * part.signal_LT.nbytes > _BATCH_BYTES:
             self._process()
+
+    def _alike(self, part: _Part) -> tuple[object, ...]:
+        """What parts that are prepared together have in common."""
+        return part.signal_LT.shape, part.fs_hz, self._sources(part)
+
+    def _sources(self, part: _Part) -> tuple[str, ...]:
+        """What steps may call the source of a part; sites are told apart only where a step does."""
+        name = self._dataset.name
+        return (name, f"{name}/{part.row['site']}") if self._by_site else (name,)
 
     def _process(self) -> None:
         """Prepare the pending parts together and write their windows."""
@@ -233,7 +244,8 @@ class _Builder:
         if not parts:
             return
         try:
-            signal_BLT = preprocess(np.stack([part.signal_LT for part in parts]), self._kinds, parts[0].fs_hz, self._recipe)
+            signal_BLT = np.stack([part.signal_LT for part in parts])
+            signal_BLT = preprocess(signal_BLT, self._kinds, parts[0].fs_hz, self._recipe, self._sources(parts[0]))
         except ConfigurationError as error:  # these recordings' rate does not suit the recipe; others' may
             for part in parts:
                 self._refuse(part.row, refusal("sampling_rate", str(error)), part.start_s)

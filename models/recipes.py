@@ -16,6 +16,9 @@ from models.types import Modality
 Kinds = tuple[str, ...]
 """Signal kinds (`Channel.kind`) that a step applies to; empty means every channel."""
 
+Sources = tuple[str, ...]
+"""Datasets ("code15") or their sites ("cinc2021/ptb") to whose recordings alone a step applies; empty means all."""
+
 
 @dataclass(frozen=True)
 class Notch:
@@ -24,6 +27,7 @@ class Notch:
     hum_hz: float = 50.0
     quality: float = 30.0
     kinds: Kinds = ()
+    sources: Sources = ()
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class BandPass:
     high_hz: float
     order: int = 4
     kinds: Kinds = ()
+    sources: Sources = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class HighPass:
     cutoff_hz: float
     order: int = 4
     kinds: Kinds = ()
+    sources: Sources = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class MovingAverage:
 
     hum_hz: float = 50.0
     kinds: Kinds = ()
+    sources: Sources = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ class MedianBaseline:
     first_s: float = 0.2
     second_s: float = 0.6
     kinds: Kinds = ()
+    sources: Sources = ()
 
 
 @dataclass(frozen=True)
@@ -155,5 +163,10 @@ def describe(recipe: AnyRecipe) -> dict[str, Any]:
     if isinstance(recipe, ImageRecipe) and not recipe.equalise:
         del facts["equalise"]
     if isinstance(recipe, Recipe):
-        facts["steps"] = [{"step": type(step).__name__} | asdict(step) for step in recipe.all_steps]
+        facts["steps"] = [_describe_step(step) for step in recipe.all_steps]
     return facts
+
+
+def _describe_step(step: Step) -> dict[str, Any]:
+    said = {name: value for name, value in asdict(step).items() if name != "sources" or value}
+    return {"step": type(step).__name__} | said

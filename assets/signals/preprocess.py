@@ -15,7 +15,9 @@ from models.recipes import BandPass, HighPass, MedianBaseline, MovingAverage, No
 _Filter = Notch | BandPass | HighPass | MovingAverage | MedianBaseline
 
 
-def preprocess(signal_BLT: NDArray[np.float32], kinds: Sequence[str], fs_hz: float, recipe: Recipe) -> NDArray[np.float32]:
+def preprocess(
+    signal_BLT: NDArray[np.float32], kinds: Sequence[str], fs_hz: float, recipe: Recipe, sources: Sequence[str] = ()
+) -> NDArray[np.float32]:
     """Do what a recipe asks for, step after step.
 
     Args:
@@ -23,6 +25,8 @@ def preprocess(signal_BLT: NDArray[np.float32], kinds: Sequence[str], fs_hz: flo
         kinds: of each channel (`Channel.kind`); steps that name kinds leave other channels alone.
         fs_hz: their rate.
         recipe: its rate decides what `Resample` does.
+        sources: what the recordings come from, by every name that a step may call it: "cinc2021" and "cinc2021/ptb"; steps that
+            name others are left out.
 
     Returns:
         float32 of shape (recordings, channels, samples at the recipe's rate); the input itself where nothing is to do.
@@ -34,6 +38,8 @@ def preprocess(signal_BLT: NDArray[np.float32], kinds: Sequence[str], fs_hz: flo
         if isinstance(step, Resample):
             to_hz = recipe.fs_hz or fs_hz
             signal_BLT, fs_hz = resample(signal_BLT, fs_hz, to_hz, step.method), to_hz
+            continue
+        if step.sources and not set(step.sources) & set(sources):
             continue
         meant = [not step.kinds or kind in step.kinds for kind in kinds]
         if all(meant):

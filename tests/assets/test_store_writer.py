@@ -21,7 +21,7 @@ from assets.readers.wfdb_write import write_record
 from assets.record import Record
 from assets.signals.resample import resample
 from assets.store import build_store
-from models.recipes import BandPass, Recipe
+from models.recipes import BandPass, HighPass, Recipe
 from models.registry import get_recipe
 from models.store import Store, open_store
 from models.types import LEADS
@@ -91,6 +91,20 @@ def test_store_is_bit_equal_to_the_source_in_every_shard(source: Path, tmp_path:
     np.testing.assert_array_equal(index["age"], records["age"].astype("float32"))
     assert (index["start"] == 0).all()
     assert (index["missing_fraction"] == 0).all()
+
+
+def test_a_step_may_be_for_one_site_of_a_dataset_alone(source: Path, tmp_path: Path) -> None:
+    step = HighPass(0.5)
+    plain, everywhere, limited = (
+        open_store(publish(PTBXL(source), tmp_path / str(i), Recipe("made", steps=steps)).folder)
+        for i, steps in enumerate([(), (step,), (dataclasses.replace(step, sources=("code15", "ptb_xl/1")),)])
+    )
+    rows = np.arange(200)
+    meant = np.array([site == "1" for site in limited.index["site"].to_pylist()])
+    assert 20 < meant.sum() < 180 and plain.record_ids() == limited.record_ids()
+    np.testing.assert_array_equal(limited.signals(rows)[meant], everywhere.signals(rows)[meant])
+    np.testing.assert_array_equal(limited.signals(rows)[~meant], plain.signals(rows)[~meant])
+    assert (everywhere.signals(rows) != plain.signals(rows)).any(axis=(1, 2)).all()
 
 
 def test_facts(source: Path, tmp_path: Path) -> None:

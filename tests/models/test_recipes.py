@@ -51,7 +51,7 @@ def test_a_rate_implies_resampling_at_the_end_unless_it_stands_elsewhere() -> No
 def test_descriptions_tell_recipes_apart() -> None:
     recipes = [
         *RECIPES.values(), Recipe("x", steps=(BandPass(0.5, 40.0),)), Recipe("x", steps=(BandPass(0.5, 40.0, order=3),)),
-        Recipe("x", steps=(BandPass(0.5, 40.0, kinds=("PPG",)),)), Recipe("x", steps=(HighPass(0.5, 4), Notch(60.0))),
+        Recipe("x", steps=(BandPass(0.5, 40.0, kinds=("PPG",)),)), Recipe("x", steps=(BandPass(0.5, 40.0, sources=("a",)),)), Recipe("x", steps=(HighPass(0.5, 4), Notch(60.0))),
         Recipe("x", steps=(Notch(60.0), HighPass(0.5, 4))), Recipe("x", window_s=2.0), Recipe("x", short="pad"), Recipe("x", absent="zero"),
         ImageRecipe("x", 8, 8), ImageRecipe("x", 8, 8, fit="cover"), ImageRecipe("x", 8, 8, equalise=True),
     ]  # fmt: skip
@@ -61,6 +61,12 @@ def test_descriptions_tell_recipes_apart() -> None:
 
 def test_a_recipe_that_equalises_nothing_keeps_its_identity() -> None:
     assert describe(ImageRecipe("x", 8, 9)) == {"name": "x", "height": 8, "width": 9, "fit": "stretch", "modality": "image"}
+
+
+def test_a_recipe_whose_steps_are_for_all_sources_keeps_its_identity() -> None:
+    step = {"step": "HighPass", "cutoff_hz": 0.5, "order": 4, "kinds": ()}
+    assert describe(Recipe("x", steps=(HighPass(0.5),)))["steps"] == [step]
+    assert describe(Recipe("x", steps=(HighPass(0.5, sources=("a",)),)))["steps"] == [step | {"sources": ("a",)}]
 
 
 def test_an_unknown_recipe_is_a_typed_error() -> None:

@@ -52,6 +52,16 @@ def test_other_kinds_stay_as_they_are(step: Notch | BandPass | HighPass | Moving
     np.testing.assert_array_equal(SIGNAL, before)
 
 
+@pytest.mark.parametrize("step", [Notch(), BandPass(0.5, 40.0), HighPass(0.5), MovingAverage(), MedianBaseline()])
+def test_a_step_for_some_sources_leaves_others_alone(step: Notch | BandPass | HighPass | MovingAverage | MedianBaseline) -> None:
+    limited = Recipe("r", steps=(type(step)(**{**vars(step), "sources": ("code15", "cinc2021/ptb")}),))
+    everywhere = preprocess(SIGNAL, ["ECG", "ECG"], 500.0, Recipe("r", steps=(step,)))
+    for meant in (("code15", "code15/"), ("cinc2021", "cinc2021/ptb")):
+        np.testing.assert_array_equal(preprocess(SIGNAL, ["ECG", "ECG"], 500.0, limited, meant), everywhere)
+    for other in ((), ("cinc2021", "cinc2021/ptb-xl"), ("ptb", "ptb/")):
+        assert preprocess(SIGNAL, ["ECG", "ECG"], 500.0, limited, other) is SIGNAL
+
+
 def test_nothing_to_do_copies_nothing() -> None:
     assert preprocess(SIGNAL, ["ECG", "ECG"], 500.0, RECIPES["native"]) is SIGNAL  # type: ignore[arg-type]
 
