@@ -135,3 +135,50 @@ def test_one_class_alone_holds_in_a_single_label_task(study: Study) -> None:
     both = write_rates(study.folder, record_id=["r0000", "r0001"], x=[1, 0], y=[1, 1])
     with pytest.raises(TrainingError, match=r"1 records none or several of the classes \(r0001\)"):
         labelled_records(store, both, "single_label")
+
+
+def cut(study: Study, step: float = 10.0) -> Store:
+    """The store of a study as if it held the recordings "w0", "w1", ... of three windows each, which begin `step` seconds apart."""
+    store = open_store(study.folder / "store")
+    rows = np.arange(len(store))
+    for name, values in (("record_id", [f"w{i // 3}" for i in rows]), ("start", step * (rows % 3))):
+        store.index = store.index.set_column(store.index.column_names.index(name), name, pa.array(values))
+    return store
+
+
+def write_rates(folder: Path, **columns: list[Any]) -> Path:
+    pq.write_table(pa.table(columns), folder / "rates.parquet")
+    return folder / "rates.parquet"
+
+
+def test_labels_of_windows_are_joined_by_recording_and_second(study: Study) -> None:
+    store = cut(study)
+    labels = write_rates(study.folder, record_id=["w9", "w1", "w1", "x"], start=[20.0, 10.0, 30.0, 0.0], rate=[80.5, 61.0, 62.0, 63.0])
+    data = labelled_records(store, labels, "regression")
+    assert data.column("record_id").tolist() == ["w1@10", "w9@20"], "the window at 30 s was refused by the store, x is not in it"
+    assert data.rows_N.tolist() == [4, 29]
+    assert data.labels_NC.dtype == np.float32
+    assert data.labels_NC[:, 0].tolist() == [61.0, 80.5]
+    assert data.of_folds([10]).tolist() == [1]
+
+
+def test_windows_of_another_length_are_refused_by_name(study: Study) -> None:
+    store = cut(study, step=30.0)
+    labels = write_rates(study.folder, record_id=["w1", "w2"], start=[10.0, 20.0], rate=[61.0, 62.0])
+    with pytest.raises(TrainingError, match="'w1@10'"):
+        labelled_records(store, labels, "regression")
+
+
+def test_a_target_that_is_no_number_is_refused_by_name(study: Study) -> None:
+    labels = write_rates(study.folder, record_id=["r0000", "r0001"], rate=[61.0, float("nan")])
+    with pytest.raises(TrainingError, match=r"no finite number for 1 records \(r0001\)"):
+        labelled_records(open_store(study.folder / "store"), labels, "regression")
+
+
+def test_one_class_alone_holds_in_a_single_label_task(study: Study) -> None:
+    store = open_store(study.folder / "store")
+    fits = write_rates(study.folder, record_id=["r0000", "r0001"], x=[1, 0], y=[0, 1])
+    assert labelled_records(store, fits, "single_label").labels_NC.tolist() == [[1, 0], [0, 1]]
+    both = write_rates(study.folder, record_id=["r0000", "r0001"], x=[1, 0], y=[1, 1])
+    with pytest.raises(TrainingError, match=r"1 records none or several of the classes \(r0001\)"):
+        labelled_records(store, both, "single_label")
