@@ -147,5 +147,5 @@ def test_one_class_alone_holds_in_a_single_label_task(study: Study) -> None:
     fits = write_rates(study.folder, record_id=["r0000", "r0001"], x=[1, 0], y=[0, 1])
     assert labelled_records(store, fits, "single_label").labels_NC.tolist() == [[1, 0], [0, 1]]
     both = write_rates(study.folder, record_id=["r0000", "r0001"], x=[1, 0], y=[1, 1])
-    with pytest.raises(TrainingError, match=r"1 records none or several of the classes \(r0001\)"):
+    with pytest.raises(TrainingError, match=r"1 records none or several of the classes \(r0000\)"):
         labelled_records(store, both, "single_label")
