@@ -36,6 +36,7 @@ class Published:
         fraction: share of training labels used, or None where that has no meaning.
         value: the metric between 0 and 1.
         source: publication and table.
+        printed: with its uncertainty as printed, where the source has one, for example "0.925(07)".
     """
 
     model: str
@@ -45,6 +46,7 @@ class Published:
     source: str
     fraction: float | None = None
     metric: str = "macro_auroc"
+    printed: str = ""
 
 
 @dataclass(frozen=True)
