@@ -9,7 +9,8 @@ not:
     bidmc_csv/bidmc_01_Breaths.csv    which is not read
 
 There are no reports. What stands for one is a sentence or two made of the description and of the means of the monitor's numbers, which
-are a machine's; labels of the task `vitals` come from the same means.
+are a machine's; labels of the task `vitals` come from the same means. `heart_rate`, `respiration` and `spo2` are the means of these numbers
+over each window of ten seconds, where at least five of the ten are there.
 
 Patients. The recordings are parts of the MIMIC II Matched Subset, several of one person (06 to 09 are), and MIMIC III kept the
 subject ids of MIMIC II. So patients have the id, and the fold, that they have in `mimic_iii_waveform`.
@@ -71,6 +72,20 @@ _WARDS = {
 _NUMERICS_COLUMNS = (" HR", " RESP", " SpO2")
 """With the blank that the tables have before a name."""
 
+_TIME = "Time [s]"
+_LARGEST = 1000.0
+"""Of numbers and seconds; a recording is eight minutes long."""
+
+_NUMBERS = {
+    "heart_rate": ("heart rate", "beats/min", 0),
+    "respiration": ("breathing rate", "breaths/min", 1),
+    "spo2": ("oxygen saturation", "%", 2),
+}
+"""Tasks about windows: title, unit and place among `_NUMERICS_COLUMNS`."""
+
+_LEAST_NUMBERS = 5
+"""Of a window, one a second."""
+
 _VITALS = {
     "tachycardia": "fast heart",
     "bradycardia": "slow heart",
@@ -102,7 +117,7 @@ class BIDMC(Dataset):
     leads: ClassVar[tuple[str, ...]] = ("II",)
     fs_hz: ClassVar[float] = 125.0
     has_reports: ClassVar[bool] = True
-    task_names: ClassVar[tuple[str, ...]] = ("vitals",)
+    task_names: ClassVar[tuple[str, ...]] = ("vitals", *_NUMBERS)
     version: ClassVar[str] = "2"
 
     @classmethod
@@ -171,13 +186,16 @@ class BIDMC(Dataset):
         )
 
     def task(self, name: str) -> Task:
-        """Whether heart rate, breathing rate and oxygen saturation were normal on average; all may be."""
+        """Whether heart rate, breathing rate and oxygen saturation were normal on average (all may be), or one of them by window."""
         if name not in self.task_names:
             return super().task(name)
+        if name in _NUMBERS:
+            title, unit, _ = _NUMBERS[name]
+            return Task(name, title, (name,), {name: title}, kind="regression", unit=unit, per_window=True)
         return Task(name, "vital signs beyond normal, on average", tuple(_VITALS), _VITALS, may_be_empty=True)
 
     def labels(self, task: str) -> pd.DataFrame:
-        """Labels of the recordings of which all three means are known.
+        """Labels of the recordings of which all three means are known, or a number of the windows that have it.
 
         Raises:
             DatasetError: a table of numbers cannot be read.
@@ -186,6 +204,8 @@ class BIDMC(Dataset):
 
         if task not in self.task_names:
             return super().labels(task)
+        if task in _NUMBERS:
+            return self._by_window(task)
         means = {r: found for r in self._descriptions() if (found := self._means(r)) is not None and not any(v != v for v in found)}
         rows = [
             (record_id, heart > _FAST_HEART, heart < _SLOW_HEART, breathing > _FAST_BREATHING, saturation < _LOW_SATURATION)
@@ -206,23 +226,49 @@ class BIDMC(Dataset):
             {"record_id": list(texts), "text": [_sentences(text, self._means(r)) for r, text in texts.items()], "source": "machine"}
         )
 
+    def _by_window(self, task: str) -> pd.DataFrame:
+        """Means of what the monitor showed in each window: record_id, start, and the task's column."""
+        import pandas as pd
+
+        parts = []
+        for record_id in self._descriptions():
+            shown = self._numbers(record_id)
+            if shown is None:
+                continue
+            values = shown[_NUMERICS_COLUMNS[_NUMBERS[task][2]]]
+            windows = values.groupby(shown[_TIME] // self.window_s * self.window_s).agg(["mean", "count"])
+            found = windows.loc[windows["count"] >= _LEAST_NUMBERS, "mean"]
+            parts.append(
+                pd.DataFrame({"record_id": record_id, "start": found.index.to_numpy(float) + 0.0, task: found.to_numpy("float32")})
+            )
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["record_id", "start", task])
+
     def _means(self, record_id: str) -> tuple[float, float, float] | None:
         """Means of heart rate, breathing rate and saturation, NaN where the monitor showed none; None without the table."""
+        shown = self._numbers(record_id)
+        if shown is None:
+            return None
+        heart, breathing, saturation = (float(shown[c].mean()) for c in _NUMERICS_COLUMNS)
+        return heart, breathing, saturation
+
+    def _numbers(self, record_id: str) -> pd.DataFrame | None:
+        """Seconds and what the monitor showed then, NaN where it showed nothing; None without the table."""
         import pandas as pd
 
         name = f"{record_id}_Numerics.csv"
         if name not in self._names:
             return None
         path = self.folder / FOLDER / name
-        table = read_table(path, _NUMERICS_COLUMNS, "download it again")
-        means = []
-        for column in _NUMERICS_COLUMNS:
+        table = read_table(path, (_TIME, *_NUMERICS_COLUMNS), "download it again")
+        columns = {}
+        for column in (_TIME, *_NUMERICS_COLUMNS):
             shown = table[column].where(~table[column].isin(["", "NaN"]))
             values = pd.to_numeric(shown, errors="coerce")
-            if (bad := (values.isna() & shown.notna()) | ~values.fillna(0).between(0, 1000)).any():
-                raise DatasetError(f"{path}: column{column} holds {some(table[column][bad].tolist())}, which is no such number")
-            means.append(float(values.mean()))
-        return means[0], means[1], means[2]
+            needed = shown.notna() | (column == _TIME)
+            if (bad := (values.isna() & needed) | ~values.fillna(0).between(0, _LARGEST)).any():
+                raise DatasetError(f"{path}: column {column.strip()} holds {some(table[column][bad].tolist())}, which is no such number")
+            columns[column] = values
+        return pd.DataFrame(columns)
 
     @classmethod
     def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from assets.access import Access
 from assets.dataset import Dataset, DatasetError, Download, Source, Task
+from assets.person_tasks import PERSON_TASKS, age_labels, bmi_labels, sex_labels
 from assets.record import Record, RecordError
 from assets.scp import STATEMENTS, TASK_TITLES, class_names, label_table, task_classes
 from assets.splits import patient
@@ -40,8 +41,11 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of the database that are read."""
 
+BODY_COLUMNS = ("height", "weight")
+"""Centimetres and kilograms, which some copies of the database lack; only the task `bmi` reads them."""
+
 AGE_ABOVE_89 = 300.0
-"""What the source writes instead of ages above 89; we write 90."""
+"""What the source writes instead of ages above 89; we write 90, which is no age: the task `age` leaves these records out."""
 
 _MAX_CODES = 4096
 
@@ -63,7 +67,9 @@ class PTBXL(Dataset):
     leads: ClassVar[tuple[str, ...]] = LEADS
     fs_hz: ClassVar[float] = 100.0
     has_reports: ClassVar[bool] = True
-    task_names: ClassVar[tuple[str, ...]] = tuple(TASK_TITLES)
+    has_questions: ClassVar[bool] = True
+    question_sources: ClassVar[tuple[str, ...]] = ("ecg_qa",)
+    task_names: ClassVar[tuple[str, ...]] = (*TASK_TITLES, *PERSON_TASKS)
     version: ClassVar[str] = "2"
 
     def files(self) -> list[Path]:
@@ -129,7 +135,9 @@ class PTBXL(Dataset):
         return read_record(self.folder / f"{name}.hea")
 
     def task(self, name: str) -> Task:
-        """One of the six tasks of the PTB-XL benchmark; classes do not depend on the files that are there."""
+        """One of the six tasks of the PTB-XL benchmark, or age, sex, body mass index; classes do not depend on the files that are there."""
+        if name in PERSON_TASKS:
+            return PERSON_TASKS[name]
         classes = task_classes(name)
         return Task(name, TASK_TITLES[name], classes, class_names(name), vocabulary="scp")
 
@@ -137,9 +145,13 @@ class PTBXL(Dataset):
         """Statements count whatever their likelihood; records without a label of the task are left out.
 
         Raises:
-            DatasetError: a row holds an unknown statement or no readable ones, or `scp_statements.csv` differs from what it
-                should say.
+            DatasetError: a row holds an unknown statement or no readable ones, `scp_statements.csv` differs from what it should
+                say, or this copy of the database has no heights and weights.
         """
+        if task == "bmi":
+            return self._bmi()
+        if task in PERSON_TASKS:
+            return age_labels(self.records(), below=90.0) if task == "age" else sex_labels(self.records())
         self._check_statement_table()
         codes = {record_id: self._codes(row) for record_id, row in self._by_id.items()}
         try:
@@ -159,6 +171,32 @@ class PTBXL(Dataset):
                 "source": ["machine" if m else "human" for m in machine],
             }
         )
+
+    def _bmi(self) -> pd.DataFrame:
+        import pandas as pd
+
+        path = self.folder / DATABASE
+        if missing := [c for c in BODY_COLUMNS if c not in self._rows[0]]:
+            raise DatasetError(f"{path} has no column {', '.join(missing)}, so there is no body mass index; take the original table for it")
+        height, weight = (pd.Series([float(v or "nan") for v in self._parsed(c, r"([0-9]+(?:\.[0-9]+)?)?")]) for c in BODY_COLUMNS)
+        table = bmi_labels(pd.Series(self._ids, dtype=str), height, weight)
+        if table.empty:
+            raise DatasetError(f"{path} gives no record both a height and a weight; take the original table for the task bmi")
+        return table
+
+    def questions(self) -> pd.DataFrame:
+        """The questions of ECG-QA where it is there, else our own about the statements.
+
+        Raises:
+            DatasetError: a file of ECG-QA, or the statements of a row, cannot be read.
+        """
+        from assets.ecg_qa import read_questions
+        from assets.question_templates import make_questions
+
+        if (asked := self.companion_folders.get("ecg_qa")) is not None:
+            return read_questions(asked)
+        folds = dict(zip(self._ids, [int(f) for f in self._parsed("strat_fold", r"([1-9]|10)(?:\.0)?")], strict=True))
+        return make_questions({record_id: self._codes(row) for record_id, row in self._by_id.items()}, folds)
 
     @classmethod
     def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:
@@ -301,6 +339,8 @@ def _write_fixture(folder: Path, seed: int) -> None:
                 "patient_id": f"{1000 + fold * 12 + place % 12}.0",
                 "age": f"{rng.integers(20, 90)}.0" if place else "300.0",
                 "sex": place % 2,
+                "height": "" if place % 3 == 0 else f"{150 + 7 * (i % 6)}.0",
+                "weight": "" if place % 4 == 0 else f"{50 + 5 * (i % 11)}.0",
                 "site": f"{place % 3}.0",
                 "device": "CS-12   E",
                 "recording_date": f"19{85 + i % 10}-0{1 + i % 9}-11 09:17:{i % 60:02d}",

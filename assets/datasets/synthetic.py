@@ -8,13 +8,15 @@
     labs.csv         one row a lab result: record_id, item_id (MIMIC's), charted_at, value, unit; a few records have none
     dataset.json     seed, number of records, version of this layout
 
-Patients have one or two records, all in one fold. The same seed gives the same bytes. How ECG, X-ray and bloods are related is said
+Patients have one or two records, all in one fold. Those with lasting findings are older, so an ECG tells something of the age, and
+nothing of the sex. The same seed gives the same bytes. How ECG, X-ray and bloods are related is said
 in `assets.simulated_visits`. Layout 1 had ECGs alone; `prepare` adds to such a folder what it lacks.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from assets.access import Access
 from assets.chexpert_labels import FINDINGS
 from assets.dataset import LAB_COLUMNS, RECORD_COLUMNS, Dataset, DatasetError, Source, Task
+from assets.person_tasks import PERSON_TASKS, age_labels
 from assets.record import Record, RecordError
 from assets.scp import STATEMENTS, Statement, class_names, label_table, task_classes
 from assets.simulated_folders import fill_folder
@@ -71,8 +74,9 @@ class Synthetic(Dataset):
     has_image_reports: ClassVar[bool] = True
     has_images: ClassVar[bool] = True
     has_labs: ClassVar[bool] = True
+    has_questions: ClassVar[bool] = True
     simulated: ClassVar[bool] = True
-    task_names: ClassVar[tuple[str, ...]] = ("super", "form", "rhythm", "chest")
+    task_names: ClassVar[tuple[str, ...]] = ("super", "form", "rhythm", "chest", "age")
     version: ClassVar[str] = "2"
 
     def prepare(self) -> None:
@@ -159,9 +163,11 @@ class Synthetic(Dataset):
         return found.assign(kind="visit")
 
     def task(self, name: str) -> Task:
-        """The label space of a task: only the classes that the simulator draws."""
+        """The label space of a task: only the classes that the simulator draws, or the age."""
         if name not in self.task_names:
             raise ConfigurationError(f"dataset 'synthetic' has no task {name!r}; choose one of {', '.join(self.task_names)}")
+        if name == "age":
+            return PERSON_TASKS[name]
         if name == "chest":
             names = {finding: FINDINGS[finding] for finding in CHEST}
             return Task(name, "findings in the chest X-ray", CHEST, names, vocabulary="chexpert", modality=Modality.IMAGE)
@@ -177,6 +183,8 @@ class Synthetic(Dataset):
         """
         if self.task(task).name == "chest":
             return self._chest_labels()
+        if task == "age":
+            return age_labels(self.records(), below=math.inf)
         table = self._table()
         codes = table["scp_codes"].map(lambda text: [c for c in text.split(";") if c])
         self._refuse(codes.map(lambda found: not set(found) <= set(_STATEMENTS)), f"SCP codes other than {', '.join(_STATEMENTS)}")
@@ -190,6 +198,19 @@ class Synthetic(Dataset):
     def image_reports(self) -> pd.DataFrame:
         """The radiologist's report of each X-ray."""
         return self._xrays()[["record_id", "report", "report_source"]].rename(columns={"report": "text", "report_source": "source"})
+
+    def questions(self) -> pd.DataFrame:
+        """Our own questions about the statements that the simulator draws.
+
+        Raises:
+            DatasetError: records.csv holds a code that is none of the dataset's.
+        """
+        from assets.question_templates import make_questions
+
+        table = self._table()
+        codes = [[c for c in text.split(";") if c] for text in table["scp_codes"]]
+        ids = table["record_id"].tolist()
+        return make_questions(dict(zip(ids, codes, strict=True)), dict(zip(ids, table["fold"], strict=True)), _STATEMENTS)
 
     @classmethod
     def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:

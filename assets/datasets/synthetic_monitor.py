@@ -1,11 +1,13 @@
 """Synthetic monitor: simulated bedside recordings, lead II and pulse wave, with a nurse's note: ECG, PPG and text in one record.
 
     waves/<record_id>.hea, .dat    WFDB format 212, 125 Hz, 10 s: II in mV, PLETH without a unit
-    records.csv                    one row a record: identifiers, fold, age, sex, ward, device, time, what ECG and pulse show, note
+    records.csv                    one row a record: identifiers, fold, age, sex, ward, device, time, what ECG and pulse show, note,
+                                   heart_rate (beats/min, from the first to the last beat of the heart)
     dataset.json                   seed, number of records, version of this layout
 
 Each note says what the ECG shows, what the pulse wave shows, and whether they agree: whether both are regular or both irregular. That
-is a toss-up to whoever sees one of them alone. Patients have one or two records, all in one fold. The same seed gives the same bytes.
+is a toss-up to whoever sees one of them alone. Patients have one or two records, all in one fold. The same seed gives the same bytes. Layout 1 had no heart rates; such a folder is
+read, without the task `heart_rate`.
 Invented; it says nothing about medicine.
 """
 
@@ -31,13 +33,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DEFAULT_RECORDS = 1200
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 RHYTHMS = {"regular": "regular rhythm", "irregular": "irregular rhythm", "fast": "fast heart", "slow": "slow heart"}
 PULSES = {"weak": "weak pulse", "deficit": "beats without a pulse", "uneven": "uneven pulse"}
 
 _FS_HZ, _SECONDS = 125.0, 10.0
 _COLUMNS = (*RECORD_COLUMNS, "rhythm", "pulse", "note")
+_RATE = "heart_rate"
+_RATES = (20.0, 250.0)
+"""Beats a minute that the simulation stays within."""
+
 _COUNTS = {"II": 400, "PLETH": 1000}
 """Counts per millivolt, and per unit of the pulse wave."""
 
@@ -61,7 +67,7 @@ class SyntheticMonitor(Dataset):
     fs_hz: ClassVar[float] = _FS_HZ
     has_reports: ClassVar[bool] = True
     simulated: ClassVar[bool] = True
-    task_names: ClassVar[tuple[str, ...]] = ("rhythm", "perfusion")
+    task_names: ClassVar[tuple[str, ...]] = ("rhythm", "perfusion", _RATE)
 
     @classmethod
     def channels(cls) -> tuple[Channel, ...]:
@@ -95,9 +101,11 @@ class SyntheticMonitor(Dataset):
         return read_record(self.folder / "waves" / f"{record_id}.hea")
 
     def task(self, name: str) -> Task:
-        """What the ECG shows (`rhythm`), or the pulse wave (`perfusion`), which may be nothing."""
+        """What the ECG shows (`rhythm`), or the pulse wave (`perfusion`), which may be nothing; or how fast the heart beats."""
         if name not in self.task_names:
             return super().task(name)
+        if name == _RATE:
+            return Task(name, "heart rate", (name,), {name: "heart rate"}, kind="regression", unit="beats/min")
         if name == "rhythm":
             return Task(name, "rhythm of the ECG", tuple(RHYTHMS), RHYTHMS)
         return Task(name, "what is amiss with the pulse", tuple(PULSES), PULSES, may_be_empty=True)
@@ -107,8 +115,10 @@ class SyntheticMonitor(Dataset):
 
         Raises:
             ConfigurationError: the dataset has no such task.
-            DatasetError: records.csv cannot be read.
+            DatasetError: records.csv cannot be read, or is of layout 1 and the heart rate is asked for.
         """
+        if task == _RATE:
+            return self._rates()
         classes = self.task(task).classes
         table = self._table()
         shown = table["rhythm" if task == "rhythm" else "pulse"].str.split(";").map(set)
@@ -117,6 +127,24 @@ class SyntheticMonitor(Dataset):
     def reports(self) -> pd.DataFrame:
         """The note of each record."""
         return self._table()[["record_id", "note"]].rename(columns={"note": "text"}).assign(source="human")
+
+    def _rates(self) -> pd.DataFrame:
+        import pandas as pd
+
+        path = self.folder / "dataset.json"
+        try:
+            layout = int(json.loads(path.read_text())["format_version"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{path} does not say which layout the folder has ({error}); {_REMEDY}") from error
+        if layout < FORMAT_VERSION:
+            raise DatasetError(f"{self.folder} is of layout {layout}, which had no heart rates; {_REMEDY}")
+        table = read_table(self.folder / "records.csv", ("record_id", _RATE), _REMEDY)
+        rates = pd.to_numeric(table[_RATE], errors="coerce").astype("float32")
+        if (wrong := ~rates.between(*_RATES)).any():
+            raise DatasetError(
+                f"{self.folder / 'records.csv'} holds no heart rate: records {some(table['record_id'][wrong].tolist())}; {_REMEDY}"
+            )
+        return table[["record_id"]].assign(**{_RATE: rates})
 
     @classmethod
     def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:
@@ -164,10 +192,10 @@ def _write(folder: Path, n_records: int, seed: int) -> None:
     signals = [Signal("400/mV", "II"), Signal("1000/NU", "PLETH")]
     rows = _deal(np.random.default_rng([seed, 0]), n_records)
     for i, row in enumerate(rows):
-        signal_LT = _draw(row, np.random.default_rng([seed, 1, i]))
+        signal_LT, row[_RATE] = _draw(row, np.random.default_rng([seed, 1, i]))
         counts_LT = np.rint(signal_LT * np.array([[_COUNTS["II"] / 1000], [_COUNTS["PLETH"]]])).astype(np.int64)
         write_signals(folder / "waves", row["record_id"], 212, counts_LT, signals, f"{_FS_HZ:g}")
-    write_table(folder / "records.csv", _COLUMNS, rows)
+    write_table(folder / "records.csv", (*_COLUMNS, _RATE), rows)
     about = {"name": SyntheticMonitor.name, "format_version": FORMAT_VERSION, "seed": seed, "n_records": n_records}
     (folder / "dataset.json").write_text(json.dumps(about, indent=1) + "\n")
 
@@ -198,8 +226,8 @@ def _findings(rng: Generator) -> dict[str, str]:
     return {"rhythm": ";".join(rhythm), "pulse": ";".join(pulse), "note": "" if rng.random() < 0.02 else _note(rhythm, pulse, rng)}
 
 
-def _draw(row: dict[str, str], rng: Generator) -> NDArray[np.float64]:
-    """Lead II in microvolts and the pulse wave, shape (2, samples)."""
+def _draw(row: dict[str, str], rng: Generator) -> tuple[NDArray[np.float64], str]:
+    """Lead II in microvolts and the pulse wave, shape (2, samples), and the rate of the heart in beats a minute."""
     import numpy as np
 
     from assets.signals.simulated_monitor import Beats, draw_ecg, draw_pulse_wave, draw_rhythm
@@ -213,7 +241,8 @@ def _draw(row: dict[str, str], rng: Generator) -> NDArray[np.float64]:
     wave_T = draw_pulse_wave(Beats(followed.time_N[felt_N], followed.early_N[felt_N]), rng, _FS_HZ, _SECONDS)
     height = rng.uniform(0.15, 0.3) if "weak" in pulse else rng.uniform(0.7, 1.0)
     ecg_1T = draw_ecg(heart, rng, _FS_HZ, _SECONDS, gains=(float(rng.uniform(0.7, 1.1)),))
-    return np.stack([ecg_1T[0], np.clip(0.25 + height * (wave_T - 0.25), 0, 1)])
+    beats_per_min = 60 * (len(heart.time_N) - 1) / (heart.time_N[-1] - heart.time_N[0])
+    return np.stack([ecg_1T[0], np.clip(0.25 + height * (wave_T - 0.25), 0, 1)]), f"{beats_per_min:.2f}"
 
 
 _ECG_WORDS = {

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from assets.dataset import Dataset
+from assets.person_tasks import PERSON_TASKS
 from models.types import Modality
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def named_labels(dataset: Dataset, record_ids: Sequence[str], described: Modalit
     """The plain names of the labels of some records, over all tasks that describe their recordings or images, without saying anything
     twice.
 
-    Where a coarse task and a finer one name the same statements (superclass and subclass), the finer one speaks.
+    Where a coarse task and a finer one name the same statements (superclass and subclass), the finer one speaks. Numbers and what is
+    about the person rather than the ECG are not told.
 
     Returns:
         A list of names for each record that has a label, indexed by record_id.
@@ -36,8 +38,11 @@ def named_labels(dataset: Dataset, record_ids: Sequence[str], described: Modalit
 
     wanted = set(record_ids)
     names: dict[str, list[str]] = {}
+    tasks = [dataset.task(t) for t in dataset.task_names if t not in PERSON_TASKS]
     spoken = [
-        t for t in dataset.task_names if dataset.task(t).modality is described and not set(_FINER.get(t, ())) & set(dataset.task_names)
+        t.name
+        for t in tasks
+        if t.modality is described and t.kind != "regression" and not set(_FINER.get(t.name, ())) & set(dataset.task_names)
     ]
     for task in sorted(spoken, key=lambda t: t != "rhythm"):
         table = dataset.labels(task)
