@@ -1,0 +1,1 @@
+"""ECG-JEPA: hidden stretches of an ECG predicted in feature space."""
