@@ -179,6 +179,24 @@ class ExplainJob(DataJob):
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuestionJob(Job):
+    """Answer questions about recordings, with an encoder and with its random-initialised twin.
+
+    Attributes:
+        questions: the table of questions.
+        limits: how many questions at most, by part ("train", "validation", "test"); all of a part that is not named.
+        minimum_count: how many training questions must have an answer that may be given.
+    """
+
+    store: Path
+    bundle: Path
+    random_init: Path
+    questions: Path
+    limits: dict[str, int] = field(default_factory=dict)
+    minimum_count: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
 class TransferJob(Job):
     """Train probes on one dataset's tasks and score other datasets' with them, for an encoder and its random-initialised twin.
 
@@ -208,6 +226,7 @@ _KINDS: dict[str, type[Job]] = {
     "identification": IdentificationJob,
     "generation": GenerationJob,
     "explain": ExplainJob,
+    "question_answering": QuestionJob,
     "transfer": TransferJob,
 }
 

@@ -26,6 +26,7 @@ from models.jobs import (
     IdentificationJob,
     Job,
     PretrainJob,
+    QuestionJob,
     RetrievalJob,
     TransferJob,
     ZeroShotJob,
@@ -130,6 +131,7 @@ _RUNNERS: dict[type[Job], tuple[str, str]] = {
     IdentificationJob: ("models.identification", "identify"),
     GenerationJob: ("models.generation_job", "write_reports"),
     ExplainJob: ("models.explain_job", "explain_samples"),
+    QuestionJob: ("models.question_job", "answer_questions"),
     TransferJob: ("models.transfer_job", "transfer"),
 }
 """Module and function that run a kind of job, imported when one comes."""
