@@ -21,12 +21,15 @@ from models.spec import MethodSpec
 if TYPE_CHECKING:
     from models.method import Method
 
+_UNLISTED = {"external": "models.external"}
+"""Encoders that are built like those of methods, but are nobody's method: they are in no list, no graph and no form."""
+
 
 @cache
 def _packages() -> dict[str, str]:
     found = {m.name: f"models.methods.{m.name}" for m in pkgutil.iter_modules(models.methods.__path__) if m.ispkg}
     for point in entry_points(group="einthoven.methods"):
-        if point.name in found:
+        if point.name in found or point.name in _UNLISTED:
             raise ConfigurationError(
                 f"method {point.name!r} of package {point.value!r} has the name of a method that exists already; rename it"
             )
@@ -46,11 +49,12 @@ def get_spec(name: str) -> MethodSpec:
     Raises:
         ConfigurationError: no method of that name.
     """
-    if name not in _packages():
+    package = _UNLISTED.get(name) or _packages().get(name)
+    if package is None:
         raise ConfigurationError(f"there is no method {name!r}; choose one of {', '.join(list_methods())}")
-    spec = importlib.import_module(f"{_packages()[name]}.spec").SPEC
+    spec = importlib.import_module(f"{package}.spec").SPEC
     if not isinstance(spec, MethodSpec) or spec.name != name:
-        raise ConfigurationError(f"{_packages()[name]}.spec must define SPEC, a MethodSpec with name={name!r}")
+        raise ConfigurationError(f"{package}.spec must define SPEC, a MethodSpec with name={name!r}")
     return spec
 
 
@@ -85,5 +89,6 @@ def create_method(name: str, config: Any, stage: str = "encoder") -> Method:
     if not isinstance(config, get_spec(name).config):
         raise ConfigurationError(f"method {name!r} takes a {get_spec(name).config.__name__}, not {type(config).__name__}")
     builder = "create" if stage == "encoder" else f"create_{stage}"
-    method: Method = getattr(importlib.import_module(f"{_packages()[name]}.method"), builder)(config)
+    package = _UNLISTED.get(name) or _packages()[name]
+    method: Method = getattr(importlib.import_module(f"{package}.method"), builder)(config)
     return method
