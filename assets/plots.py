@@ -1,4 +1,4 @@
-"""Pictures: ECGs on the clinical grid, loss curves, ROC curves and the leaderboard, as PNG files.
+"""Pictures: ECGs on the clinical grid, loss and ROC curves, numbers over their truth, and the leaderboard, as PNG files.
 
 Figures are drawn without pyplot, so nothing stays open and any thread may draw. A picture knows no access class: whoever
 asks for one decides where it may go.
@@ -124,6 +124,33 @@ def roc_figure(path: Path, table: Predictions) -> None:
     save(made, path)
 
 
+def numbers_figure(path: Path, table: Predictions) -> None:
+    """Draw what was predicted over what is true, a dot a record or window, with the line on which both are the same."""
+    import numpy as np
+
+    made = figure(3.2 + 4.2 * len(table.classes), 5.2, _about(table))
+    for ax, i in zip(made.subplots(1, len(table.classes), squeeze=False)[0], range(len(table.classes)), strict=True):
+        true_N, predicted_N = table.labels_NC[:, i], table.scores_NC[:, i]
+        ends = [float(min(true_N.min(), predicted_N.min())), float(max(true_N.max(), predicted_N.max()))]
+        ax.plot(ends, ends, color=GREY, linewidth=1.0, linestyle="--", label="predicted = true")
+        ax.plot(true_N, predicted_N, "o", color=BLUE, markersize=4, alpha=max(0.15, min(0.8, 60 / len(true_N))), markeredgewidth=0)
+        if table.origin.reference is not None:
+            ax.axhline(table.origin.reference, color=ORANGE, linewidth=1.0, linestyle=":", label="mean of the training records")
+        unit = f" ({table.origin.unit})" if table.origin.unit else ""
+        name = table.classes[i].replace("_", " ")
+        ax.set(xlabel=f"true {name}{unit}", ylabel=f"predicted{unit}", aspect="equal", box_aspect=1, adjustable="datalim")
+        error = float(np.abs(predicted_N.astype(float) - true_N).mean())
+        note = f"mean absolute error {error:.2f}{unit and ' ' + table.origin.unit}\n{len(true_N)} of {len(set(table.patient_id.tolist()))} patients"
+        ax.legend(title=note, loc="upper left", frameon=False, fontsize=9, title_fontsize=9, alignment="left")
+        plain(ax)
+    save(made, path)
+
+
+def judged_figure(path: Path, table: Predictions) -> None:
+    """Draw a table as its kind is looked at: ROC curves of classes, predicted over true numbers."""
+    (numbers_figure if table.numbers else roc_figure)(path, table)
+
+
 def _about(table: Predictions) -> str:
     origin = table.origin
     share = "" if origin.fraction is None else f", {origin.fraction:.0%} of labels"
@@ -232,6 +259,16 @@ def images_figure(path: Path, images: NDArray[Any], title: str) -> None:
     for ax, image in zip(made.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         ax.imshow(image, cmap="gray", vmin=0, vmax=255)
         ax.set_axis_off()
+    save(made, path)
+
+
+def histogram_figure(path: Path, values: Mapping[str, NDArray[Any]], title: str, unit: str) -> None:
+    """Draw how numbers are spread, one panel a name."""
+    made = figure(7.0, 1.0 + 2.8 * len(values), title)
+    for ax, (name, values_N) in zip(made.subplots(len(values), 1, squeeze=False)[:, 0], values.items(), strict=True):
+        ax.hist(values_N, bins=30, color=BLUE)
+        ax.set(xlabel=f"{name} ({unit})" if unit else name, ylabel="rows")
+        plain(ax)
     save(made, path)
 
 

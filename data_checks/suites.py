@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from assets.dataset import Dataset
+from assets.dataset import Dataset, Task
 from assets.text.terms import LANGUAGES
 
 SHA256 = r"^[0-9a-f]{64}$"
@@ -123,14 +123,43 @@ def _place_suite(dataset: type[Dataset]) -> list[Any]:
     ]
 
 
-def labels_suite(classes: Sequence[str], may_be_empty: bool) -> list[Any]:
-    """labels.parquet; `may_be_empty` as in `assets.dataset.Task`. Derived: known_record, n_positive."""
+def labels_suite(task: Task, window_s: float) -> list[Any]:
+    """labels.parquet of a task. Derived: known_record, on_the_grid, n_positive, `<class> is finite`, `<class> varies`.
+
+    Args:
+        task: as the dataset declares it.
+        window_s: length of the windows that labels may be about.
+    """
+    if task.per_window:
+        names = [
+            _filled("record_id", "every row has a record id"),
+            _gx().ExpectCompoundColumnsToBeUnique(
+                column_list=["record_id", "start"], description="record and start time tell windows apart"
+            ),
+            _between("start", 0, None, "a start time is not negative"),
+            _true("on_the_grid", f"a window begins a multiple of {window_s:g} s after its recording"),
+        ]
+    else:
+        names = _identifier("record_id", "record id")
     return [
         *_some_rows("labelled record"),
-        *_identifier("record_id", "record id"),
+        *names,
         _true("known_record", "the record is one of the raw stage's"),
-        *(_one_of(c, [0, 1], f"{c} is 0 or 1") for c in classes),
-        *([] if may_be_empty else [_between("n_positive", 1, None, "every record has at least one positive label")]),
+        *(_suite_of_numbers(task) if task.kind == "regression" else _suite_of_classes(task)),
+    ]
+
+
+def _suite_of_classes(task: Task) -> list[Any]:
+    values = [_one_of(c, [0, 1], f"{c} is 0 or 1") for c in task.classes]
+    if task.kind == "single_label":
+        return [*values, _between("n_positive", 1, 1, "every record has exactly one positive label")]
+    return values if task.may_be_empty else [*values, _between("n_positive", 1, None, "every record has at least one positive label")]
+
+
+def _suite_of_numbers(task: Task) -> list[Any]:
+    return [
+        *(_true(f"{c} is finite", f"{c} is a finite number") for c in task.classes),
+        *(_true(f"{c} varies", f"{c} is not the same number for all records") for c in task.classes),
     ]
 
 
@@ -213,7 +242,10 @@ def metrics_suite(dataset: type[Dataset]) -> list[Any]:
     """metrics.parquet. Derived: in_range, ordered_interval, near_interval, has_table, recomputed."""
     return [
         _one_of("dataset", [dataset.name], f"dataset is {dataset.name}"),
-        _true("in_range", "a metric lies between 0 and 1, a difference of metrics between -1 and 1, a rank from 1 on"),
+        _true(
+            "in_range",
+            "a metric lies between 0 and 1, a difference of metrics between -1 and 1, a rank from 1 on, an error of numbers from 0 on",
+        ),
         _true("ordered_interval", "the interval is ordered: low is not above high"),
         _true("near_interval", "the value lies in its interval, or close to it"),
         _true("has_table", "the table that the row was computed from is there"),
