@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from models.errors import ConfigurationError
 from models.types import LEADS
+
+WEIGHTS_TOLERANCE = 1e-6
+"""By how much the weights of a mixture may miss 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,30 @@ class TrainingConfig:
     finetune_steps: int = 600
     finetune_batch_size: int = 32
     finetune_lr: float = 3e-3
+
+    def mixture_weights(self) -> dict[str, float]:
+        """Weights of the members of the mixture by name, in their order; nothing where there is none.
+
+        Raises:
+            ConfigurationError: an entry is no name with a weight above 0, a name stands twice, or the weights do not sum to 1.
+        """
+        found: dict[str, float] = {}
+        for entry in self.mixture:
+            name, _, text = entry.strip().rpartition(" ")
+            try:
+                weight = float(text)
+            except ValueError:
+                weight = math.nan
+            if not name or not 0 < weight <= 1:
+                raise ConfigurationError(f"mixture entry {entry!r} is no name and weight between 0 and 1, such as 'ptb_xl 0.05'")
+            if name.strip() in found:
+                raise ConfigurationError(f"the mixture names {name.strip()!r} twice; give it one weight")
+            found[name.strip()] = weight
+        if found and abs(sum(found.values()) - 1) > WEIGHTS_TOLERANCE:
+            raise ConfigurationError(
+                f"the weights of the mixture sum to {sum(found.values()):g}, not to 1; change {', '.join(self.mixture)}"
+            )
+        return found
 
     def total_steps(self, n_records: int) -> int:
         """Optimiser steps of pretraining on so many records.

@@ -7,9 +7,10 @@ Reports and labels are joined to signals by record_id and labels to classes by n
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from models.errors import ConfigurationError, TrainingError
 from models.image_store import ImageStore
+from models.resident import Resident, hold
 from models.signal_scale import SignalScale, measure_scale, stack_scales
 from models.store import Store
 from models.types import Batch
@@ -54,63 +56,14 @@ class TrainingData(Protocol):
     def scale(self) -> SignalScale:
         """Mean and spread of the channels over all records."""
 
+    def on(self, device: torch.device) -> TrainingData:
+        """The same data, its signals held on a device where they fit (`models.resident`)."""
+
 
 def numbered(names: list[str]) -> IntArray:
     """Numbers, equal where names are, int64 (N,)."""
     _, numbers = np.unique(np.array(names, dtype=np.str_), return_inverse=True)
     return numbers.astype(np.int64)
-
-
-@dataclass(frozen=True)
-class Texts:
-    """Texts alone, for training that reads no signals."""
-
-    ids: list[str]
-    texts: list[str]
-    patients: IntArray
-    skipped: int = 0
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def batch(self, positions: IntArray) -> Batch:
-        """The texts at some positions; the signal is empty."""
-        rows = np.asarray(positions, np.int64)
-        return Batch(torch.zeros(len(rows), 0, 0), torch.from_numpy(rows), [self.texts[i] for i in rows])
-
-    def names(self, rows: Sequence[int]) -> list[str]:
-        """Ids of some rows of batches."""
-        return [self.ids[int(row)] for row in rows]
-
-    def vocabulary(self) -> list[str]:
-        """All texts, from which a tokenizer learns."""
-        return self.texts
-
-    def scale(self) -> SignalScale:
-        """There are no signals.
-
-        Raises:
-            ConfigurationError: always.
-        """
-        raise ConfigurationError("texts alone have no signals whose scale could be measured")
-
-
-def texts_of_folds(reports: Path, folds: Sequence[int], min_words: int) -> Texts:
-    """The reports of some folds, those of fewer words than `min_words` left out.
-
-    Raises:
-        TrainingError: nothing is left, or the table cannot be read.
-    """
-    try:
-        table = pq.read_table(reports, columns=["record_id", "patient_id", "fold", "text"])
-    except (OSError, ValueError, KeyError) as error:
-        raise TrainingError(f"{reports} is not a reports table ({error}); materialise the reports again") from error
-    in_folds = table.filter(np.isin(table["fold"].to_numpy(), list(folds)))
-    ids, patients, texts = (in_folds[c].to_pylist() for c in ("record_id", "patient_id", "text"))
-    kept = [i for i, text in enumerate(texts) if _count_words(text or "") >= max(1, min_words)]
-    if not kept:
-        raise TrainingError(f"no text to learn from: folds {list(folds)} of {reports} hold {len(ids)} records, none with a usable report")
-    return Texts([ids[i] for i in kept], [texts[i] for i in kept], numbered([patients[i] for i in kept]), len(ids) - len(kept))
 
 
 @dataclass(frozen=True)
@@ -122,12 +75,14 @@ class Records:
         rows_N: rows of the store's index, int64 (N,).
         texts: the report of each row, or None for a method that reads none.
         skipped: records of the same folds left out because their report is missing or too short.
+        resident: their signals on a device, where they are held on one.
     """
 
     store: Store
     rows_N: IntArray
     texts: list[str] | None = None
     skipped: int = 0
+    resident: Resident | None = None
 
     def __len__(self) -> int:
         return len(self.rows_N)
@@ -137,7 +92,7 @@ class Records:
         rows = self.rows_N[positions]
         texts = None if self.texts is None else [self.texts[i] for i in positions]
         group_B = torch.from_numpy(self.patients[positions])
-        found = batch_of(self.store, rows)
+        found = batch_of(self.resident or self.store, rows)
         found.texts, found.group_B = texts, group_B
         return found
 
@@ -154,16 +109,31 @@ class Records:
         """Mean and spread of the channels over these records."""
         return stack_scales([(str(self.store.facts["dataset"]), *measure_scale(self.store, self.rows_N))])
 
+    def on(self, device: torch.device, budget: int | None = None) -> Records:
+        """The same records, their signals held on a device where they fit into so many bytes (`models.resident.hold`)."""
+        return replace(self, resident=hold(self.store, self.rows_N, device, budget))
+
     @cached_property
     def patients(self) -> IntArray:
         """Numbers of the records' patients."""
+        return numbered(self.patient_ids())
+
+    def patient_ids(self) -> list[str]:
+        """The patient of each record."""
         patients = self.store.index["patient_id"].to_pylist()
-        return numbered([patients[row] for row in self.rows_N.tolist()])
+        return [patients[row] for row in self.rows_N.tolist()]
 
 
-def batch_of(store: AnyStore, rows_N: IntArray, device: torch.device | str = "cpu") -> Batch:
-    """Rows of a store as a batch: recordings of a signal store, or images of an image store and no signal."""
+def batch_of(store: AnyStore | Resident, rows_N: IntArray, device: torch.device | str = "cpu") -> Batch:
+    """Rows of a store as a batch: recordings of a signal store, or images of an image store and no signal.
+
+    Signals that are held on a device come from there, whatever `device` says.
+    """
     rows = torch.from_numpy(rows_N)
+    if isinstance(store, Resident):
+        present_BL = store.store.present(rows_N)
+        present = None if present_BL is None else torch.from_numpy(present_BL).to(store.device)
+        return Batch(store.signals(rows_N), rows, present_BL=present)
     if isinstance(store, ImageStore):
         return Batch(torch.zeros(len(rows), 0, 0, device=device), rows, image_BHW=torch.from_numpy(store.images(rows_N)).to(device))
     present_BL = store.present(rows_N)
@@ -219,22 +189,28 @@ def records_with_reports(store: Store, folds: Sequence[int], reports: Path | Non
         TrainingError: nothing is left, or the table cannot be read.
     """
     rows_N = np.asarray(store.rows_of_folds(tuple(folds)), dtype=np.int64)
+    return rows_with_reports(store, rows_N, reports, min_words, f"folds {list(folds)} of the store")
+
+
+def rows_with_reports(store: Store, rows_N: IntArray, reports: Path | None, min_words: int, what: str) -> Records:
+    """The records of some rows likewise; `what` calls them for the error."""
     texts = None
     total = len(rows_N)
     if reports is not None:
         text_of = read_texts(reports)
         ids = store.index["record_id"].to_pylist()
         kept = [(row, text_of.get(ids[row], "")) for row in rows_N.tolist()]
-        kept = [(row, text) for row, text in kept if _count_words(text) >= max(1, min_words)]
+        kept = [(row, text) for row, text in kept if count_words(text) >= max(1, min_words)]
         rows_N, texts = np.array([row for row, _ in kept], dtype=np.int64), [text for _, text in kept]
     if not len(rows_N):
         raise TrainingError(
-            f"no record to learn from: folds {list(folds)} of the store hold {total} records, and none has a usable report in {reports}; check folds and reports"
+            f"no record to learn from: {what} hold {total} records, and none has a usable report in {reports}; check folds and reports"
         )
     return Records(store, rows_N, texts, total - len(rows_N))
 
 
-def _count_words(text: str) -> int:
+def count_words(text: str) -> int:
+    """Words with a letter or digit."""
     return sum(any(c.isalnum() for c in word) for word in text.split())
 
 
@@ -331,8 +307,31 @@ def _windows(store: AnyStore, labels: Path, place: Mapping[str, int], recordings
     return found
 
 
+class Order(ABC):
+    """Which records each step sees."""
+
+    batch_size: int
+
+    @abstractmethod
+    def positions(self, step: int) -> IntArray:
+        """Positions of the records of a step, int64 (batch_size,)."""
+
+    def share(self, step: int, rank: int, world: int) -> IntArray:
+        """The part of a step's records that one of several processes works on.
+
+        Raises:
+            ConfigurationError: the batch cannot be divided evenly.
+        """
+        if self.batch_size % world:
+            raise ConfigurationError(
+                f"a batch of {self.batch_size} cannot be divided among {world} devices; choose a multiple as batch_size"
+            )
+        part = self.batch_size // world
+        return self.positions(step)[rank * part : (rank + 1) * part]
+
+
 @dataclass(frozen=True)
-class BatchOrder:
+class BatchOrder(Order):
     """Which records a step sees: each pass over `n_records` is shuffled anew, and its incomplete last batch is dropped.
 
     Attributes:
@@ -376,19 +375,6 @@ class BatchOrder:
             self._last.clear()
             self._last[passed] = found
         return found
-
-    def share(self, step: int, rank: int, world: int) -> IntArray:
-        """The part of a step's records that one of several processes works on.
-
-        Raises:
-            ConfigurationError: the batch cannot be divided evenly.
-        """
-        if self.batch_size % world:
-            raise ConfigurationError(
-                f"a batch of {self.batch_size} cannot be divided among {world} devices; choose a multiple as batch_size"
-            )
-        part = self.batch_size // world
-        return self.positions(step)[rank * part : (rank + 1) * part]
 
 
 class StepLoader:

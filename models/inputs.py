@@ -8,13 +8,14 @@ from pathlib import Path
 
 from models.checkpoint import read_config
 from models.config import TrainingConfig
-from models.data import BatchOrder, TrainingData, records_with_reports, texts_of_folds
+from models.data import BatchOrder, TrainingData, records_with_reports
 from models.errors import ConfigurationError
 from models.image_store import ImageStore, open_image_store
 from models.jobs import DataJob
 from models.registry import get_spec
 from models.samples import Panels, Sources, read_panels, read_samples, texts_by_id
 from models.store import Store, open_store
+from models.texts import texts_of_folds
 from models.types import Modality
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,26 +55,46 @@ class DataJob(Job):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MixtureMember:
+    """Where one dataset of a mixture lies, and which of its folds are for what.
+
+    Attributes:
+        store: its signals.
+        site: the one site of it that is meant; all where empty.
+        reports: its reports table, where it has reports and the method reads text.
+    """
+
+    store: Path
+    train_folds: list[int]
+    validation_folds: list[int]
+    test_folds: list[int]
+    site: str = ""
+    reports: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class PretrainJob(DataJob):
     """Train an encoder, or the stage before it.
 
     Attributes:
         config: fields of the method's configuration.
+        mixture: the datasets that the configuration's mixture names, by these names.
         first_stage: bundle of the stage before, for methods that have one.
         text_weights: folder of local text weights, where the configuration names some.
         devices: processes on this machine, one a device.
         nodes: machines.
-        precision: as Lightning names it.
+        precision: as Lightning names it; "auto" takes bfloat16 where weights stay float32 on GPUs that have it, else float32.
         time_limit_s: after so many seconds the state is saved and the job ends unfinished.
         card: dataset, access, data_versions and code_version for the bundle's card.
     """
 
     config: dict[str, Any]
+    mixture: dict[str, MixtureMember] = field(default_factory=dict)
     first_stage: Path | None = None
     text_weights: str | None = None
     devices: int = 1
     nodes: int = 1
-    precision: str = "32-true"
+    precision: str = "auto"
     time_limit_s: float | None = None
     card: dict[str, Any] = field(default_factory=dict)
 
@@ -85,25 +105,69 @@ class HeadJob(Job):
 
     Attributes:
         store: what the labels describe: recordings, or images.
+        random_init: bundle of the twin; None where an encoder from elsewhere has none.
         modality: "ecg", or "image" where it is a store of images.
         labels: the task's label table.
         fractions: shares of the training labels.
         embeddings: folder that caches the features of frozen encoders.
+        task_kind: "multilabel", "single_label" or "regression", see `models.data.Labelled`.
+        channel_sets: sets of channels, each shown alone to a linear probe of its own where the store holds all of it.
         pairing: for heads over image and ECG: folder of the pairing that ties them.
         signals: for these: store of the ECGs.
     """
 
     store: Path
     bundle: Path
-    random_init: Path
+    random_init: Path | None = None
     labels: Path
     task: str
     protocols: list[str]
     fractions: list[float]
     embeddings: Path
     modality: str = "ecg"
+    task_kind: str = "multilabel"
+    channel_sets: list[list[str]] = field(default_factory=list)
     pairing: Path | None = None
     signals: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalJob(Job):
+    """Train heads of one task on an encoder that somebody else wrote; `preset` is the name of its entry.
+
+    Attributes:
+        config: fields of `models.external.spec.ExternalConfig`, the class among them.
+        store, labels, task, protocols, fractions, embeddings, task_kind: as of a head job.
+    """
+
+    config: dict[str, Any]
+    store: Path
+    labels: Path
+    task: str
+    protocols: list[str]
+    fractions: list[float]
+    embeddings: Path
+    task_kind: str = "multilabel"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesJob(Job):
+    """Train linear probes of one task on features that somebody else computed; `preset` is the name of their entry.
+
+    Attributes:
+        features: array or table of features.
+        ids: the record of each row, where the features do not say it themselves.
+        records: the dataset's table of records.
+        labels, task, fractions, task_kind: as of a head job.
+    """
+
+    features: Path
+    records: Path
+    labels: Path
+    task: str
+    fractions: list[float]
+    ids: Path | None = None
+    task_kind: str = "multilabel"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +285,8 @@ class TransferJob(Job):
 _KINDS: dict[str, type[Job]] = {
     "pretrain": PretrainJob,
     "head": HeadJob,
+    "external": ExternalJob,
+    "features": FeaturesJob,
     "zero_shot": ZeroShotJob,
     "retrieval": RetrievalJob,
     "identification": IdentificationJob,
@@ -242,13 +308,11 @@ def read_job(path: Path) -> Job:
         kind = _KINDS[values["kind"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"{path} is not a job of kind {', '.join(_KINDS)} ({error!r})") from error
-    hints = typing.get_type_hints(kind)
-    missing = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING and values.get(f.name) is None]
-    if missing:
+    if missing := _missing(kind, values):
         raise ConfigurationError(f"{path}: a {values['kind']} job needs {', '.join(missing)}")
-    known = {f.name: values[f.name] for f in fields(kind) if f.name in values}
     try:
-        return kind(**{name: _typed(hints[name], value) for name, value in known.items()})
+        job: Job = _filled(kind, values)
+        return job
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{path}: an entry has the wrong type ({error})") from error
 
@@ -256,6 +320,16 @@ def read_job(path: Path) -> Job:
 def kind_of(job: Job) -> str:
     """The name of a job's kind."""
     return next(name for name, kind in _KINDS.items() if kind is type(job))
+
+
+def _missing(kind: type[Any], values: dict[str, Any]) -> list[str]:
+    return [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING and values.get(f.name) is None]
+
+
+def _filled(kind: type[Any], values: dict[str, Any]) -> Any:
+    """A dataclass from those of the values that it has fields for."""
+    hints = typing.get_type_hints(kind)
+    return kind(**{f.name: _typed(hints[f.name], values[f.name]) for f in fields(kind) if f.name in values})
 
 
 def _typed(hint: Any, value: Any) -> Any:
@@ -268,6 +342,8 @@ def _typed(hint: Any, value: Any) -> Any:
         return [_typed(arguments[0], v) for v in _expect(list, value)]
     if origin is dict:
         return {str(k): _typed(arguments[1], v) for k, v in _expect(dict, value).items()}
+    if is_dataclass(hint):
+        return _filled(hint, _expect(dict, value))  # type: ignore[arg-type]
     if hint is Path:
         return Path(_expect(str, value))
     if hint is float:

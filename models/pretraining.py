@@ -15,18 +15,21 @@ from typing import Any
 
 import torch
 
+from models.acceleration import allow_tf32, choose_precision, compile_parts, pinned
 from models.checkpoint import Provenance, load_encoder, parse_config, weights_sha256, write_bundle
 from models.config import TrainingConfig
-from models.data import BatchOrder, StepLoader, TrainingData
+from models.data import StepLoader, TrainingData
+from models.embeddings import device_of
 from models.errors import ConfigurationError
 from models.inputs import open_inputs, per_pass
 from models.jobs import PretrainJob
 from models.lab_scale import read_pairing_scale
 from models.method import Method
+from models.mixture import open_mixture
 from models.pretraining_loop import Loop, build_callback, build_module
 from models.progress import MetricsFile, Progress
 from models.registry import create_method, get_spec
-from models.throughput import count_parameters, flops_per_record
+from models.throughput import count_parameters, flops_per_record, spell_speed
 from models.training_state import LAST, PREVIOUS, checkpoint_io, latest
 
 _log = logging.getLogger(__name__)
@@ -45,11 +48,13 @@ def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any] | None:
     started = time.perf_counter()
     config = _config(job)
     inputs = open_inputs(job, config)
-    train, validation = inputs.training_data(job.train_folds), None
+    mixture = open_mixture(job, config, inputs.store) if config.mixture and inputs.store is not None else None
+    train = inputs.training_data(job.train_folds) if mixture is None else mixture.train()
+    validation = None
     if train.skipped:
         _log.info("%d records left out for want of a report of %d words or of a second modality", train.skipped, config.min_words)
     if config.validate_every and job.validation_folds:
-        validation = inputs.training_data(job.validation_folds)
+        validation = inputs.training_data(job.validation_folds) if mixture is None else mixture.validation()
     method = _create(job, config, train)
     if method.needs_scale:
         method.set_scale(train.scale())
@@ -71,6 +76,8 @@ def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any] | None:
     loop = Loop(job, config, method, steps, train, validation, progress, MetricsFile(job.output / "metrics.jsonl"))
     if steps and not _fit(loop):
         return None
+    if loop.speed:
+        progress.say(f"{loop.step} steps taken, at last with {spell_speed(loop.speed)}")
     if progress.rank == 0:
         write_bundle(job.output / "bundle", method, dataclasses.replace(origin, arm="pretrained", steps=loop.step), labs)
         return {
@@ -103,14 +110,18 @@ def _fit(loop: Loop) -> bool:
     loop.progress.say(
         f"pretraining {job.method} for {loop.total_steps} steps on {len(loop.train)} records" + (f", from {resume.name}" if resume else "")
     )
-    if torch.cuda.is_available() and job.accelerator != "cpu":
-        loop.flops = flops_per_record(loop.method, loop.train.batch(BatchOrder(len(loop.train), min(2, len(loop.train)), 0).positions(0)))
+    loop.flops = flops_per_record(loop.method, loop.train.batch(loop.order(min(2, loop.batch_size)).positions(0)))
+    device = device_of(job.accelerator)
+    loop.precision = choose_precision(job.precision, device)
+    if device.type == "cuda":
+        allow_tf32()
+        compile_parts(loop.method.compiled_parts())
     trainer = pl.Trainer(
         accelerator=job.accelerator,
         devices=job.devices,
         num_nodes=job.nodes,
         strategy="ddp" if world > 1 else "auto",
-        precision=job.precision,  # type: ignore[arg-type]
+        precision=loop.precision,  # type: ignore[arg-type]
         sync_batchnorm=world > 1 and torch.cuda.is_available(),
         max_steps=loop.total_steps,
         max_epochs=-1,
@@ -129,12 +140,15 @@ def _fit(loop: Loop) -> bool:
             f"{loop.batch_size} records on {world} devices cannot be cut into {loop.parts} equal parts; change batch_size or accumulate"
         )
     batches = loop.order(loop.batch_size)
+    device = trainer.strategy.root_device
+    loop.train = loop.train.on(device)
+    loop.validation = None if loop.validation is None else loop.validation.on(device)
 
     def read(number: int) -> Any:
         step, part = divmod(number, loop.parts)
         share = batches.share(step, trainer.global_rank, trainer.world_size)
         size = len(share) // loop.parts
-        return loop.train.batch(share[part * size : (part + 1) * size])
+        return pinned(loop.train.batch(share[part * size : (part + 1) * size]), device)
 
     loop.loader = StepLoader(read, lambda: trainer.global_step * loop.parts, loop.total_steps * loop.parts)
     trainer.fit(build_module(loop), train_dataloaders=loop.loader, ckpt_path=resume, weights_only=True)

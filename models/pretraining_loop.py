@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import signal
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,14 +14,16 @@ import torch
 from torch import Tensor
 
 from models.config import TrainingConfig
-from models.data import BatchOrder, StepLoader, TrainingData
+from models.data import BatchOrder, Order, StepLoader, TrainingData
 from models.errors import TrainingError
 from models.jobs import PretrainJob
+from models.loss_watch import LossWatch
 from models.method import ContrastiveMethod, Method
+from models.mixture import Mixture, MixtureOrder
 from models.progress import MetricsFile, Progress
-from models.throughput import peak_flops
+from models.throughput import Meter, peak_flops, spell_speed
 from models.training_state import LAST
-from models.types import Batch, Losses
+from models.types import Batch
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -33,6 +36,7 @@ class Loop:
     Attributes:
         step: optimiser steps taken.
         final: last reported loss and its parts.
+        precision: as Lightning names it.
         speed: records per second and the like, of the last logged interval.
         flops: floating-point operations of one record, or None if not counted.
         interrupted: it ended because it was told to, with its state saved.
@@ -46,6 +50,7 @@ class Loop:
     validation: TrainingData | None
     progress: Progress
     metrics: MetricsFile
+    precision: str = "32-true"
     step: int = 0
     final: dict[str, float] = field(default_factory=dict)
     speed: dict[str, float | None] = field(default_factory=dict)
@@ -53,10 +58,21 @@ class Loop:
     loader: StepLoader | None = None
     interrupted: bool = False
 
+    @cached_property
+    def watch(self) -> LossWatch:
+        """What looks at losses."""
+        return LossWatch(self.train)
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds waited for data so far."""
+        return 0.0 if self.loader is None else self.loader.waited_s
+
     @property
     def batch_size(self) -> int:
         """Records of a step; where a pass has fewer, as many as can be cut into equal parts."""
-        available = self.order(1).per_pass
+        order = self.order(1)
+        available = order.per_pass if isinstance(order, BatchOrder) else self.config.batch_size
         if available >= self.config.batch_size:
             return self.config.batch_size
         return available - available % (self.job.devices * self.job.nodes * self.config.accumulate)
@@ -66,8 +82,10 @@ class Loop:
         """Forward and backward passes of a step. Contrastive methods cut a batch themselves, since they compare all of it."""
         return 1 if isinstance(self.method, ContrastiveMethod) else self.config.accumulate
 
-    def order(self, batch_size: int) -> BatchOrder:
+    def order(self, batch_size: int) -> Order:
         """In which order training sees its records."""
+        if isinstance(self.train, Mixture):
+            return MixtureOrder(batch_size, self.job.seed, self.train.starts, self.train.weights)
         groups = self.train.patients if self.config.distinct_patients else None
         return BatchOrder(len(self.train), batch_size, self.job.seed, groups)
 
@@ -86,8 +104,7 @@ def build_module(loop: Loop) -> pl.LightningModule:
 
         def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
             losses = self.method.loss(batch)
-            if not math.isfinite(losses.total.item()):
-                raise TrainingError(_explain_loss(losses, self.global_step, loop.train, batch))
+            loop.watch.note(self.global_step, losses, batch)
             return {"loss": losses.total, "parts": {k: v.detach() for k, v in losses.parts.items()}}
 
         def configure_optimizers(self) -> Any:
@@ -102,14 +119,6 @@ def reseed(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1))
 
 
-def _explain_loss(losses: Losses, step: int, data: TrainingData, batch: Batch) -> str:
-    named = ", ".join(data.names(batch.row_B[:20].tolist()))
-    parts = ", ".join(f"{k} {v.item():g}" for k, v in losses.parts.items())
-    return (
-        f"the loss of step {step} is {losses.total.item():g} ({parts}); records {named}; look at these records or lower the learning rate"
-    )
-
-
 def build_callback(loop: Loop) -> pl.Callback:
     """The callback that logs, validates, saves and stops."""
     import lightning.pytorch as pl
@@ -118,9 +127,9 @@ def build_callback(loop: Loop) -> pl.Callback:
         def __init__(self) -> None:
             self.told_to_stop = False
             self.best: dict[str, Any] = {"loss": math.inf, "failures": 0, "weights": {}}
-            self.started = self.window_started = time.perf_counter()
-            self.window_step, self.window_waited = 0, 0.0
-            self.peak: float | None = None
+            self.started = time.perf_counter()
+            self.window_step = 0
+            self.meter = Meter(loop.flops)
 
         def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
             # Set here because Lightning installs a handler of its own before, which saves nothing.
@@ -128,9 +137,8 @@ def build_callback(loop: Loop) -> pl.Callback:
             loop.step = self.window_step = trainer.global_step
             if trainer.is_global_zero:
                 loop.metrics.drop_after(trainer.global_step)
-                if pl_module.device.type == "cuda":  # a CPU is shared with others, so it has no peak worth measuring against
-                    self.peak = peak_flops(pl_module.device, loop.job.precision)
-            self.window_started = time.perf_counter()
+                self.meter.peak = peak_flops(pl_module.device, loop.precision) * trainer.world_size
+            self.meter.start(loop.waited_s)
 
         def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
             if trainer.global_step == loop.step:  # a part of a batch: the optimiser has not stepped yet
@@ -140,10 +148,14 @@ def build_callback(loop: Loop) -> pl.Callback:
             last = loop.step >= loop.total_steps
             validate = loop.validation is not None and (loop.step % loop.config.validate_every == 0 or last)
             if loop.step % loop.config.log_every == 0 or last or validate:
+                loop.watch.inspect()
+                loop.speed = self._speed()
                 self._log(trainer, outputs, self._validate(trainer) if validate else None)
+                self.meter.start(loop.waited_s)
             exhausted = loop.config.patience is not None and self.best["failures"] > loop.config.patience
             stop = self._agreed(trainer, self.told_to_stop or self._out_of_time()) and not last
             if (loop.step % loop.config.checkpoint_every == 0 and not last) or stop:
+                loop.watch.inspect()
                 trainer.save_checkpoint(loop.job.output / LAST)
             loop.interrupted = stop
             if stop or exhausted:
@@ -185,21 +197,15 @@ def build_callback(loop: Loop) -> pl.Callback:
             if not trainer.is_global_zero:
                 return
             loop.final = values if validation is None else {**values, "validation_loss": validation}
-            loop.speed = self._speed()
             row = {"step": loop.step, "lr": trainer.optimizers[0].param_groups[0]["lr"], **loop.final, **loop.speed}
             loop.metrics.append(row)
-            text = f"step {loop.step} of {loop.total_steps}, loss {values['loss']:.4f}, {loop.speed['records_per_s']:.0f} records/s"
+            text = f"step {loop.step} of {loop.total_steps}, loss {values['loss']:.4f}, {spell_speed(loop.speed)}"
             loop.progress.metrics(row, text)
 
         def _speed(self) -> dict[str, float | None]:
-            now, waited = time.perf_counter(), 0.0 if loop.loader is None else loop.loader.waited_s
-            elapsed = now - self.window_started
-            rate = (loop.step - self.window_step) * loop.batch_size / elapsed
-            share = (waited - self.window_waited) / elapsed
-            self.window_started, self.window_step, self.window_waited = now, loop.step, waited
-            devices = loop.job.devices * loop.job.nodes
-            mfu = rate * loop.flops / (self.peak * devices) if loop.flops and self.peak else None
-            return {"records_per_s": round(rate, 1), "mfu": None if mfu is None else round(mfu, 4), "wait_share": round(share, 4)}
+            records = (loop.step - self.window_step) * loop.batch_size
+            self.window_step = loop.step
+            return self.meter.read(records, loop.waited_s)
 
     return Watch()
 
@@ -210,14 +216,17 @@ def validation_loss(loop: Loop, trainer: pl.Trainer) -> float:
         raise TrainingError("there are no validation records to measure a loss on; name validation folds or set validate_every to 0")
     records = loop.validation
     groups = records.patients if loop.config.distinct_patients else None
-    whole = BatchOrder(len(records), 1, loop.job.seed, groups)
-    size = min(loop.batch_size, whole.per_pass)
+    per_pass = BatchOrder(len(records), 1, loop.job.seed, groups).per_pass
+    size = min(loop.batch_size, per_pass)
     n_parts = trainer.world_size * loop.config.accumulate
     if size < n_parts:
         raise TrainingError(
             f"{size} validation records or patients cannot be cut into {n_parts} parts; lower accumulate, name more folds or set validate_every to 0"
         )
-    order = replace(whole, batch_size=size - size % n_parts)
+    size -= size % n_parts
+    order: Order = BatchOrder(len(records), size, loop.job.seed, groups)
+    if isinstance(records, Mixture):  # validated as it is trained on: by as many draws as it has records
+        order = MixtureOrder(size, loop.job.seed, records.starts, records.weights)
     device = trainer.strategy.root_device
     losses: list[Tensor] = []
     loop.method.eval()
@@ -227,7 +236,7 @@ def validation_loss(loop: Loop, trainer: pl.Trainer) -> float:
         trainer.precision_plugin.forward_context(),
     ):
         reseed(loop.job.seed, 0, trainer.global_rank)
-        for step in range(whole.per_pass // order.batch_size):
+        for step in range(per_pass // size):
             batch = records.batch(order.share(step, trainer.global_rank, trainer.world_size))
             losses.append(loop.method.loss(trainer.strategy.batch_to_device(batch)).total)
     loop.method.train()

@@ -8,7 +8,7 @@ modalities are left out and counted.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from models.data import IntArray, numbered, read_texts
 from models.errors import ConfigurationError, TrainingError
 from models.image_store import ImageStore
+from models.resident import Resident, hold
 from models.signal_scale import SignalScale, measure_scale, stack_scales
 from models.store import Store
 from models.types import Batch, Modality
@@ -48,6 +49,7 @@ class Sources:
         texts: report by id of the ECG.
         image_texts: report by id of the image.
         min_words: reports of fewer words count as missing.
+        resident: the signals on a device, where they are held on one.
     """
 
     signals: Store | None = None
@@ -56,6 +58,7 @@ class Sources:
     texts: dict[str, str] | None = None
     image_texts: dict[str, str] | None = None
     min_words: int = 1
+    resident: Resident | None = None
 
 
 @dataclass(frozen=True)
@@ -107,14 +110,19 @@ class Samples:
         rows_N = np.unique(self.ecg_N[self.ecg_N >= 0])
         return stack_scales([(str(store.facts["dataset"]), *measure_scale(store, rows_N))])
 
+    def on(self, device: torch.device) -> Samples:
+        """The same samples, their recordings held on a device where they fit."""
+        signals = self.sources.signals
+        held = None if signals is None else hold(signals, self.ecg_N[self.ecg_N >= 0], device)
+        return replace(self, sources=replace(self.sources, resident=held))
+
     def batch(self, positions: IntArray) -> Batch:
         """The samples at some positions."""
         s = self.sources
         observed: dict[str, torch.Tensor] = {}
         signal_BLT = torch.zeros(len(positions), 0, 0)
         if s.signals is not None:
-            shape = (len(positions), len(s.signals.channels), s.signals.n_samples)
-            signal_BLT = torch.from_numpy(_placed(shape, self.ecg_N[positions], s.signals.signals, np.float32))
+            signal_BLT = _signals(s.resident or s.signals, self.ecg_N[positions])
             observed[Modality.ECG] = torch.from_numpy(self.ecg_N[positions] >= 0)
         image_BHW = labs_BP = labs_observed_BP = None
         if s.images is not None:
@@ -142,6 +150,18 @@ class Samples:
             observed=observed,
             group_B=torch.from_numpy(self.patients[positions]),
         )
+
+
+def _signals(source: Store | Resident, row_B: IntArray) -> torch.Tensor:
+    """Recordings (B, L, T), zeros where there is none (-1)."""
+    store = source.store if isinstance(source, Resident) else source
+    shape = (len(row_B), len(store.channels), store.n_samples)
+    if not isinstance(source, Resident):
+        return torch.from_numpy(_placed(shape, row_B, source.signals, np.float32))
+    there = np.flatnonzero(row_B >= 0)
+    found_BLT = torch.zeros(shape, device=source.device)
+    found_BLT[torch.from_numpy(there).to(source.device)] = source.signals(row_B[there])
+    return found_BLT
 
 
 def _placed(shape: tuple[int, ...], row_B: IntArray, read: Callable[[IntArray], NDArray[Any]], dtype: Any) -> NDArray[Any]:

@@ -102,6 +102,21 @@ class Store:
     def __len__(self) -> int:
         return int(self.index.num_rows)
 
+    @property
+    def scales(self) -> NDArray[np.float32]:
+        """Physical units per count of each channel, (L, 1)."""
+        return self._all_scales_L1 if self._picked_L is None else self._all_scales_L1[self._picked_L]
+
+    @property
+    def held(self) -> NDArray[np.bool_]:
+        """Which channels there are, as `select` may have filled in others, bool (L,)."""
+        return np.ones(len(self.channels), np.bool_) if self._lacking_L is None else ~self._lacking_L
+
+    def counts(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Windows as they are stored, int16 (B, L, T); times `scales` they are `signals`. Raises as it does."""
+        rows = check_rows(self.folder, rows, len(self))
+        return self._gather(rows, np.int16)
+
     def signals(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Windows in physical units (microvolts for ECG).
 
@@ -115,17 +130,20 @@ class Store:
             StoreError: a row number is no integer or not in the store.
         """
         rows = check_rows(self.folder, rows, len(self))
-        shape = (len(rows), len(self.channels), self.n_samples)
-        signal_BLT = np.empty(shape, np.float32)
+        signal_BLT: NDArray[np.float32] = self._gather(rows, np.float32)
+        if (self.scales != 1).any():
+            signal_BLT *= self.scales
+        return signal_BLT
+
+    def _gather(self, rows: NDArray[np.int64], dtype: Any) -> NDArray[Any]:
+        """Counts of some rows, (B, L, T), of any type that holds them."""
+        found_BLT = np.empty((len(rows), len(self.channels), self.n_samples), dtype)
         for i, (shard, place) in enumerate(zip(self._shard_N[rows].tolist(), self._row_N[rows].tolist(), strict=True)):
             window_LT = self._shards[shard][place]
-            np.copyto(signal_BLT[i], window_LT if self._picked_L is None else window_LT[self._picked_L])
+            np.copyto(found_BLT[i], window_LT if self._picked_L is None else window_LT[self._picked_L])
         if self._lacking_L is not None:
-            signal_BLT[:, self._lacking_L] = 0
-        scale_L1 = self._all_scales_L1 if self._picked_L is None else self._all_scales_L1[self._picked_L]
-        if (scale_L1 != 1).any():
-            signal_BLT *= scale_L1
-        return signal_BLT
+            found_BLT[:, self._lacking_L] = 0
+        return found_BLT
 
     def present(self, rows: NDArray[np.int64]) -> NDArray[np.bool_] | None:
         """Which channels the recordings of some rows have, bool (B, L); None where all of them have all."""
