@@ -167,6 +167,21 @@ PRESETS = {
     "vit_b_all": replace(_VIT_B, mixture=ALL_TEN),
     "vit_xs_100hz": _at_100_hz(_VIT_XS),
     "vit_s_100hz": _at_100_hz(_VIT_S),
+    # Of a size that learns on a processor within an hour or two: patches of 100 ms, 17 passes over PTB-XL.
+    "small_100hz": replace(
+        _at_100_hz(_VIT_XS),
+        patch=10,
+        min_block=5,
+        width=128,
+        depth=6,
+        predictor_width=64,
+        predictor_depth=4,
+        batch_size=64,
+        max_steps=4000,
+        validate_every=200,
+        checkpoint_every=200,
+        log_every=20,
+    ),
     "kim": _KIM,
     "kim_columns": replace(_KIM, mask="columns", mask_low=0.6, mask_high=0.7, batch_size=128, lr=2.5e-5),
 }
