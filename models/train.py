@@ -21,6 +21,8 @@ from typing import Any
 from models.errors import ConfigurationError, EinthovenError
 from models.jobs import (
     ExplainJob,
+    ExternalJob,
+    FeaturesJob,
     GenerationJob,
     HeadJob,
     IdentificationJob,
@@ -126,6 +128,8 @@ def _write_result(path: Path, result: dict[str, Any]) -> None:
 _RUNNERS: dict[type[Job], tuple[str, str]] = {
     PretrainJob: ("models.pretraining", "pretrain"),
     HeadJob: ("models.head_job", "train_heads"),
+    ExternalJob: ("models.external.job", "judge_encoder"),
+    FeaturesJob: ("models.external.job", "probe_features"),
     ZeroShotJob: ("models.zero_shot", "classify"),
     RetrievalJob: ("models.retrieval_job", "retrieve"),
     IdentificationJob: ("models.identification", "identify"),
