@@ -57,7 +57,8 @@ def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any] | None:
         validation = inputs.training_data(job.validation_folds) if mixture is None else mixture.validation()
     method = _create(job, config, train)
     if method.needs_scale:
-        method.set_scale(train.scale())
+        scale = train.scale()
+        method.set_scale(scale if mixture is None else scale.followed_by(inputs.training_data(job.train_folds).scale()))
     steps = config.total_steps(per_pass(train, config))
     origin = Provenance(
         method=job.method,

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
+
+from models import optim
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,13 @@ def linear(step: int, total: int, start: float, final: float) -> float:
 
 
 class StepSchedule(LRScheduler):
-    """Sets learning rate and weight decay of each step; the decay in the groups that have any.
+    """Sets the learning rate of all groups at each step, and the weight decay of those marked with "decayed".
 
     Its state is the number of the step. What the values are follows from its arguments, which a resumed run gives again.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, lr: Callable[[int], float], weight_decay: Callable[[int], float]) -> None:
         self._lr, self._weight_decay = lr, weight_decay
-        self._decayed = [group["weight_decay"] > 0 for group in optimizer.param_groups]
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
@@ -62,8 +63,8 @@ class StepSchedule(LRScheduler):
     def step(self, epoch: int | None = None) -> None:
         """Go on to the next step."""
         super().step(epoch)
-        for group, decayed in zip(self.optimizer.param_groups, self._decayed, strict=True):
-            if decayed:
+        for group in self.optimizer.param_groups:
+            if group.get("decayed"):
                 group["weight_decay"] = self._weight_decay(self.last_epoch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -72,7 +73,7 @@ class StepSchedule(LRScheduler):
 
 
 def adamw(
-    named: Iterable[tuple[str, Tensor]],
+    named: Iterable[tuple[str, nn.Parameter]],
     decays: Callable[[str, Tensor], bool],
     *,
     lr: float,
@@ -80,11 +81,10 @@ def adamw(
     betas: tuple[float, float],
     eps: float,
 ) -> torch.optim.AdamW:
-    """AdamW over what learns, with decay where `decays` says so; in one fused kernel where the parameters are on a GPU."""
+    """AdamW over what learns, in two groups: those that `decays` names, marked for `StepSchedule`, and those without decay."""
     learning = [(name, value) for name, value in named if value.requires_grad]
     groups = [
-        {"params": [value for name, value in learning if decays(name, value)], "weight_decay": weight_decay},
-        {"params": [value for name, value in learning if not decays(name, value)], "weight_decay": 0.0},
+        {"params": [value for name, value in learning if decays(name, value) == decayed], "weight_decay": decay, "decayed": decayed}
+        for decayed, decay in ((True, weight_decay), (False, 0.0))
     ]
-    fused = all(value.is_cuda for _, value in learning)
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, weight_decay=0.0, fused=fused or None)
+    return optim.adamw(groups, lr=lr, betas=betas, eps=eps)

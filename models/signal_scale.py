@@ -18,7 +18,8 @@ class SignalScale:
     """Mean and standard deviation over records and time, in the units of the store.
 
     Attributes:
-        mean_SL: float64, shape (S, L): one row a member of the mixture, one alone where there is no mixture.
+        mean_SL: float64, shape (S, L): one row a member of the mixture, then that of the dataset which the encoder is judged on; the
+            latter alone where there is no mixture.
         std_SL: the same; 1 where a channel is constant or no record has it.
         names: S names of datasets, or of a dataset and one of its sites ("cinc2021/georgia").
     """
@@ -26,6 +27,12 @@ class SignalScale:
     mean_SL: NDArray[np.float64]
     std_SL: NDArray[np.float64]
     names: tuple[str, ...]
+
+    def followed_by(self, last: SignalScale) -> SignalScale:
+        """The rows of both."""
+        return SignalScale(
+            np.concatenate([self.mean_SL, last.mean_SL]), np.concatenate([self.std_SL, last.std_SL]), self.names + last.names
+        )
 
 
 def measure_scale(store: Store, rows_N: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

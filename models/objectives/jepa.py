@@ -20,6 +20,9 @@ MaskKind = Literal["blocks", "union", "columns"]
 LossKind = Literal["l1", "smooth_l1"]
 IntArray = NDArray[np.int64]
 
+_ROOM = 16
+"""Intervals of a record that room is made for at once."""
+
 
 class Masks(NamedTuple):
     """Numbers of kept patches, int64 (B, K), and of hidden ones (B, H); ascending, and together each of 0 .. N-1 once."""
@@ -61,33 +64,40 @@ def hide_blocks(batch: int, n_patches: int, keep: int, min_block: int) -> NDArra
     uniform length between `min_block` and what is left to hide is placed in it uniformly, or hides all of it where it does
     not fit. What is left below `min_block` is glued to a block that is there. All records take such a turn at once.
     """
-    begin_BI, end_BI = np.zeros((batch, 1), np.int64), np.full((batch, 1), n_patches, np.int64)
+    begin_BI, end_BI = (np.zeros((batch, _ROOM), np.int64) for _ in range(2))
+    end_BI[:, 0] = n_patches
     todo_B = np.full(batch, n_patches - keep, np.int64)
-    active_A = np.flatnonzero(todo_B)
+    active_A, n_intervals = np.flatnonzero(todo_B), 1
     while len(active_A):
+        if n_intervals == begin_BI.shape[1]:
+            begin_BI, end_BI = (np.pad(x_BI, ((0, 0), (0, _ROOM))) for x_BI in (begin_BI, end_BI))
         draw_A3 = torch.rand(len(active_A), 3, dtype=torch.float64).numpy()
-        length_AI = (end_BI - begin_BI)[active_A]
-        place_A = _below(draw_A3[:, 0], length_AI.sum(axis=1))
-        picked_A = (length_AI.cumsum(axis=1) <= place_A[:, None]).sum(axis=1)
+        total_AI = (end_BI[active_A, :n_intervals] - begin_BI[active_A, :n_intervals]).cumsum(axis=1)
+        picked_A = (total_AI <= _below(draw_A3[:, 0], total_AI[:, -1])[:, None]).sum(axis=1)
         first_A, last_A, todo_A = begin_BI[active_A, picked_A], end_BI[active_A, picked_A], todo_B[active_A]
-        free_A = last_A - first_A
         apart_A = todo_A >= min_block
         size_A = np.where(apart_A, min_block + _below(draw_A3[:, 1], todo_A - min_block + 1), todo_A)
-        size_A = np.minimum(size_A, free_A)
+        size_A = np.minimum(size_A, last_A - first_A)
         to_left_A = np.where((first_A > 0) & (last_A < n_patches), draw_A3[:, 2] < 0.5, first_A > 0)
         glued_A = np.where(to_left_A, first_A, last_A - size_A)
-        start_A = np.where(apart_A, first_A + _below(draw_A3[:, 2], free_A - size_A + 1), glued_A)
-        begin_BI, end_BI = (np.pad(x_BI, ((0, 0), (0, 1))) for x_BI in (begin_BI, end_BI))
+        start_A = np.where(apart_A, first_A + _below(draw_A3[:, 2], last_A - first_A - size_A + 1), glued_A)
         end_BI[active_A, picked_A] = start_A
-        begin_BI[active_A, -1], end_BI[active_A, -1] = start_A + size_A, last_A
+        begin_BI[active_A, n_intervals], end_BI[active_A, n_intervals] = start_A + size_A, last_A
+        n_intervals += 1
         todo_B[active_A] -= size_A
         active_A = active_A[todo_B[active_A] > 0]
-    edge_BN = np.zeros((batch, n_patches + 1), np.int64)
-    rows_B1 = np.arange(batch)[:, None]
-    np.add.at(edge_BN, (rows_B1, begin_BI), 1)
-    np.add.at(edge_BN, (rows_B1, end_BI), -1)
-    hidden_BN: NDArray[np.bool_] = edge_BN.cumsum(axis=1)[:, :-1] == 0
-    return hidden_BN
+    return _outside(begin_BI[:, :n_intervals], end_BI[:, :n_intervals], n_patches)
+
+
+def _outside(begin_BI: IntArray, end_BI: IntArray, n_patches: int) -> NDArray[np.bool_]:
+    """What no interval of a record covers, bool (B, N)."""
+    rows_B = np.arange(len(begin_BI))
+    edge_BN = np.zeros((len(begin_BI), n_patches + 1), np.int16)
+    for begin_B, end_B in zip(begin_BI.T, end_BI.T, strict=True):  # a record has one edge in each turn, so none is lost
+        edge_BN[rows_B, begin_B] += 1
+        edge_BN[rows_B, end_B] -= 1
+    outside_BN: NDArray[np.bool_] = edge_BN[:, :-1].cumsum(axis=1, dtype=np.int16) == 0
+    return outside_BN
 
 
 def _below(uniform_A: NDArray[np.float64], limit_A: IntArray) -> IntArray:
@@ -96,7 +106,9 @@ def _below(uniform_A: NDArray[np.float64], limit_A: IntArray) -> IntArray:
 
 
 def _as_masks(hidden_BN: NDArray[np.bool_]) -> Masks:
-    parts = [np.nonzero(part_BN)[1].reshape(len(hidden_BN), -1) for part_BN in (~hidden_BN, hidden_BN)]
+    batch, n_patches = hidden_BN.shape
+    before_B1 = n_patches * np.arange(batch)[:, None]
+    parts = [np.flatnonzero(part_BN).reshape(batch, -1) - before_B1 for part_BN in (~hidden_BN, hidden_BN)]
     return Masks(*(torch.from_numpy(part) for part in parts))
 
 

@@ -50,7 +50,7 @@ class EcgJepa(Method):
         for block in self.target.layers:
             block.drop_path = 0.0
         # Until `set_scale`, signals are read in millivolts.
-        sizes = max(1, len(config.mixture)), len(config.channels)
+        sizes = len(config.mixture) + 1, len(config.channels)
         self.register_buffer("mean_SL", torch.zeros(sizes))
         self.register_buffer("std_SL", torch.full(sizes, 1000.0))
 
@@ -61,8 +61,9 @@ class EcgJepa(Method):
             raise ConfigurationError(
                 f"this network reads {self.mean_SL.shape[1]} leads ({', '.join(self.config.channels)}), the records have {signal_BLT.shape[1]}"
             )
-        row_B = torch.zeros(len(signal_BLT), dtype=torch.int64, device=signal_BLT.device) if batch.source_B is None else batch.source_B
-        scaled_BLT = (signal_BLT - self.mean_SL[row_B][:, :, None]) / self.std_SL[row_B][:, :, None]
+        # The last row is that of the dataset which the encoder is judged on.
+        row = slice(-1, None) if batch.source_B is None else batch.source_B
+        scaled_BLT = (signal_BLT - self.mean_SL[row][:, :, None]) / self.std_SL[row][:, :, None]
         if self.config.clip is not None:
             scaled_BLT = scaled_BLT.clamp(-self.config.clip, self.config.clip)
         seen_BL = signal_BLT.amax(dim=2) > signal_BLT.amin(dim=2)
@@ -86,14 +87,14 @@ class EcgJepa(Method):
         """The difference at hidden patches; `target_std` is watched, since it falls to 0 where all targets become one."""
         config = self.config
         signal_BLT = self.normalise(batch)
-        columns = signal_BLT.shape[2] // config.patch
-        masks = sample_masks(config.mask, len(batch), columns, config.mask_low, config.mask_high, config.min_block)
-        keep_BK, hide_BH = (part.to(signal_BLT.device, non_blocking=True) for part in masks)
         with torch.no_grad():
             target_BGNF = self._grid(self.target(signal_BLT))
-            target_BGHF = torch.take_along_dim(target_BGNF, hide_BH[:, None, :, None], dim=2)
-            if config.target_norm == "features":
-                target_BGHF = functional.layer_norm(target_BGHF, (config.width,), eps=1e-5)
+        # A GPU is busy with the teacher while the CPU draws what it is asked for.
+        masks = sample_masks(config.mask, len(batch), target_BGNF.shape[2], config.mask_low, config.mask_high, config.min_block)
+        keep_BK, hide_BH = (part.to(signal_BLT.device, non_blocking=True) for part in masks)
+        target_BGHF = torch.take_along_dim(target_BGNF, hide_BH[:, None, :, None], dim=2)
+        if config.target_norm == "features":
+            target_BGHF = functional.layer_norm(target_BGHF, (config.width,), eps=1e-5)
         kept_BGKF = self._grid(self.encoder(signal_BLT, keep_BK))
         total = jepa_loss(self.predictor(kept_BGKF, keep_BK, hide_BH), target_BGHF, config.loss)
         return Losses(total, {"target_std": feature_spread(target_BGHF)})
@@ -122,13 +123,13 @@ class EcgJepa(Method):
         """Take the constants of each dataset: published, measured on the training records, or those of millivolts.
 
         Raises:
-            ConfigurationError: there are not as many datasets as the configuration's mixture has.
+            ConfigurationError: these are not the members of the configuration's mixture and the dataset it is judged on.
         """
         config = self.config
         if scale.mean_SL.shape != tuple(self.mean_SL.shape):
             raise ConfigurationError(
                 f"a scale of {scale.mean_SL.shape} datasets and leads is given, this network has {tuple(self.mean_SL.shape)}; "
-                "give the datasets of its mixture and its channels"
+                "give those of its mixture, the dataset it is judged on, and its channels"
             )
         if config.normalisation == "millivolts":
             return
