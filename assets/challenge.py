@@ -37,7 +37,7 @@ class ChallengeDataset(HeaderDataset):
     """
 
     year: ClassVar[int]
-    sources: ClassVar[tuple[str, ...]]
+    sites: ClassVar[tuple[str, ...]]
     access: ClassVar[Access] = Access.OPEN
     leads: ClassVar[tuple[str, ...]] = LEADS
     fs_hz: ClassVar[float] = 500.0
@@ -63,13 +63,13 @@ class ChallengeDataset(HeaderDataset):
     @classmethod
     def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:
         """Write some fifty invented recordings of all sources, in the original layout."""
-        _write_fixture(folder, cls.year, cls.sources, seed)
+        _write_fixture(folder, cls.year, cls.sites, seed)
 
     def _find_shelves(self) -> list[Shelf]:
-        found = [shelf for source in self.sources for shelf in shelves(self.folder, f"{TOP}/{source}", 1)]
+        found = [shelf for source in self.sites for shelf in shelves(self.folder, f"{TOP}/{source}", 1)]
         if not found:
             raise DatasetError(
-                f"{self.folder / TOP} has no folders of recordings such as {TOP}/{self.sources[0]}/g1; "
+                f"{self.folder / TOP} has no folders of recordings such as {TOP}/{self.sites[0]}/g1; "
                 f"set the dataset's folder to the one that holds {TOP}, or download it"
             )
         return found

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 RECORD_COLUMNS = ("record_id", "patient_id", "fold", "age", "sex", "site", "device", "acquired_at")
 """Columns that every table of records begins with; a dataset may add its own behind them."""
 
+QUESTION_COLUMNS = ("question_id", "record_id", "question", "question_type", "answers", "template", "attribute", "published_part")
+"""Columns of a table of questions, all text. What somebody asks of two recordings at once names both in record_id, joined by ";"."""
+
 LAB_COLUMNS = ("patient_id", "encounter_id", "charted_at", "item_id", "value", "unit")
 
 
@@ -174,6 +177,8 @@ class Dataset(ABC):
     """ECG leads; none for datasets of images or lab results."""
     fs_hz: ClassVar[float] = 0.0
     """Rate of the `native` recipe."""
+    sites: ClassVar[tuple[str, ...]] = ()
+    """What may stand in the column `site`, where that is known before the records are read."""
     required_channels: ClassVar[tuple[str, ...] | None] = None
     """Channels without which a recording is refused; None for all of them. Others are zeros where absent, and flagged."""
     has_reports: ClassVar[bool] = False
@@ -182,8 +187,11 @@ class Dataset(ABC):
     has_images: ClassVar[bool] = False
     has_labs: ClassVar[bool] = False
     has_beats: ClassVar[bool] = False
+    has_questions: ClassVar[bool] = False
     companions: ClassVar[tuple[str, ...]] = ()
     """Other datasets whose tables some of the tasks are joined from, where the user has them."""
+    question_sources: ClassVar[tuple[str, ...]] = ()
+    """Other datasets that hold questions about these recordings, which are asked where the user has them."""
     task_names: ClassVar[tuple[str, ...]] = ()
     split: ClassVar[Split] = Split(train=tuple(range(1, 9)), validation=(9,), test=(10,))
     quarantine_limit: ClassVar[float] = 0.02
@@ -196,7 +204,7 @@ class Dataset(ABC):
     """Raised by hand whenever a change to the file alters what is read."""
 
     def __init__(self, folder: Path, companions: Mapping[str, Path] | None = None) -> None:
-        """`companions` holds the folders of those of `self.companions` that are there."""
+        """`companions` holds the folders of those of `self.companions` and `self.question_sources` that are there."""
         self.folder = folder
         self.companion_folders = dict(companions or {})
 
@@ -339,6 +347,14 @@ class Dataset(ABC):
             DatasetError: the dataset has none.
         """
         raise DatasetError(f"dataset {self.name!r} has no reports of images beside those of its recordings")
+
+    def questions(self) -> pd.DataFrame:
+        """Questions about recordings, with the columns `QUESTION_COLUMNS`; answers sorted and joined by ";", "" where there is none.
+
+        Raises:
+            DatasetError: the dataset has none, or a file that they come from cannot be read.
+        """
+        raise DatasetError(f"dataset {self.name!r} has no questions")
 
     @classmethod
     @abstractmethod

@@ -18,7 +18,7 @@ from assets.forms import chosen, config_form
 from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
 from assets.outputs import Built, Key, Output, OutputError, Workspace, identify, write_atomic
 from assets.settings import Settings
-from assets.training import Inputs, dataset_deps, inputs_for, job_base, mapped, partitions_for, plain
+from assets.training import Inputs, dataset_deps, inputs_for, job_base, mapped, partitions_for, plain, split_folds
 from models.errors import ConfigurationError
 from models.registry import get_spec
 from models.spec import MethodSpec, Stage
@@ -176,7 +176,7 @@ def _first_stage(workspace: Workspace, spec: MethodSpec, dataset: str, options: 
     return output
 
 
-def data_files(inputs: Inputs, upstream: dict[str, Output]) -> dict[str, str | None]:
+def data_files(inputs: Inputs, upstream: dict[str, Output]) -> dict[str, Any]:
     """Folders and files of the data of a job that reads all modalities, by its entries."""
 
     def place(key: Key | None, file: str | None = None) -> str | None:
@@ -191,6 +191,15 @@ def data_files(inputs: Inputs, upstream: dict[str, Output]) -> dict[str, str | N
         "pairing": place(inputs.pairing),
         "images": place(inputs.images),
         "image_reports": place(inputs.image_reports, inputs.image_reports_file),
+        "mixture": {
+            member.name: {
+                "store": place(member.signals),
+                "reports": place(member.reports, "reports.parquet"),
+                "site": member.site,
+                **split_folds(member.dataset),
+            }
+            for member in inputs.mixture
+        },
     }
 
 

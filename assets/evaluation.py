@@ -7,6 +7,7 @@ explanations.parquet    what a fused head's decisions rest on, its maps in expla
 metrics.parquet         all metrics
 """
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,9 @@ def make_evaluation(context: dg.AssetExecutionContext, settings: Settings, compu
     encoder = upstream[str(encoder_key)]
     for head in (upstream[str(k)] for k in head_keys):
         _require_same_encoder(head, encoder)
-    judged = Judged(spec, dataset, encoder, homes, inputs_for(spec, configured(spec, encoder.facts["config"]), dataset_name))
+    read = inputs_for(spec, configured(spec, encoder.facts["config"]), dataset_name)
+    # What the encoder learned from beside the dataset is no matter of its judgement there.
+    judged = Judged(spec, dataset, encoder, homes, dataclasses.replace(read, mixture=()))
     upstream |= require(workspace, *judged.reads())
     inputs: dict[str, Any] = {"code_version": f"{CODE_VERSION}.{spec.version}", "config": {}, "upstream": versions(upstream)}
     run_folder = workspace.run_folder(key, identify(**inputs))

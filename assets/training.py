@@ -30,6 +30,17 @@ TIED = frozenset({Modality.IMAGE, Modality.LABS})
 
 
 @dataclass(frozen=True)
+class Member:
+    """One dataset of a mixture, or one site of it, and what is read of it."""
+
+    name: str
+    dataset: type[Dataset]
+    site: str
+    signals: Key
+    reports: Key | None = None
+
+
+@dataclass(frozen=True)
 class Inputs:
     """The data outputs that a configuration reads, by what they are for; None for what it does not read.
 
@@ -41,6 +52,7 @@ class Inputs:
         pairing: tables of the rule; lab panels are among them.
         images: store of the pictures.
         image_reports: output with the reports of the pictures, in its file `image_reports_file`.
+        mixture: the datasets that the encoder is trained on together; none where it is trained on one.
     """
 
     modalities: tuple[Modality, ...]
@@ -50,11 +62,13 @@ class Inputs:
     pairing: Key | None = None
     images: Key | None = None
     image_reports: Key | None = None
+    mixture: tuple[Member, ...] = ()
 
     @property
     def keys(self) -> list[Key]:
         """All of them, each once, in an order in which they can be made."""
-        found = (self.signals, self.reports, self.images, self.image_reports, self.pairing)
+        members = [key for member in self.mixture for key in (member.signals, member.reports)]
+        found = (self.signals, self.reports, *members, self.images, self.image_reports, self.pairing)
         return list(dict.fromkeys(key for key in found if key is not None))
 
     @property
@@ -107,15 +121,18 @@ def _misfit(spec: MethodSpec, config: Any, source: type[Dataset], rule: PairingR
         apart = sorted(TIED & source.offers() & set(lacking))
         hint = f" (it holds {_words(apart)}, but no pairing in force ties them to its recordings)" if apart else ""
         return f"{spec.name} reads {_words(reads)}; {source.name} does not offer {_words(lacking)}{hint}"
-    if SIGNALS & set(reads):
-        held = {c.name for c in source.channels() if c.kind != "ECG" or c.unit in spec.units}
-        absent = [name for name in config.channels if name not in held]
-        if spec.any_channels and len(absent) == len(config.channels):
-            return (
-                f"{spec.name} reads any of the channels {', '.join(absent)} in {' or '.join(spec.units)}; {source.name} offers none of them"
-            )
-        if absent and not spec.any_channels:
-            return f"{spec.name} reads the channels {', '.join(config.channels)} in {' or '.join(spec.units)}; {source.name} does not offer {', '.join(absent)}"
+    return _lacks_channels(spec, config, source) if SIGNALS & set(reads) else None
+
+
+def _lacks_channels(spec: MethodSpec, config: Any, source: type[Dataset]) -> str | None:
+    """Which channels a configuration cannot do without and a dataset has not, in words; None where all are there."""
+    held = {c.name for c in source.channels() if c.kind != "ECG" or c.unit in spec.units}
+    absent = [name for name in config.channels if name not in held]
+    units = " or ".join(spec.units)
+    if spec.any_channels and len(absent) == len(config.channels):
+        return f"{spec.name} reads any of the channels {', '.join(absent)} in {units}; {source.name} offers none of them"
+    if absent and not spec.any_channels:
+        return f"{spec.name} reads the channels {', '.join(config.channels)} in {units}; {source.name} does not offer {', '.join(absent)}"
     return None
 
 
@@ -129,8 +146,9 @@ def fits(spec: MethodSpec, config: Any, source: type[Dataset]) -> bool:
 
 def wrong_size(config: Any, inputs: Inputs) -> str | None:
     """What the stores of a configuration's recipes will hold that its network is not built for, in words; None where all fits."""
-    if inputs.signals is not None:
-        source, recipe = get_dataset(inputs.signals.parts[1]), get_recipe(config.recipe)
+    signals = [inputs.signals, *(member.signals for member in inputs.mixture)]
+    for source in (get_dataset(key.parts[1]) for key in signals if key is not None):
+        recipe = get_recipe(config.recipe)
         if isinstance(recipe, Recipe):
             n_samples = round((recipe.window_s or source.window_s) * (recipe.fs_hz or source.fs_hz))
             if n_samples != config.n_samples:
@@ -156,8 +174,13 @@ def inputs_for(spec: MethodSpec, config: Any, dataset: str, stage: Stage | None 
     text = Modality.TEXT in reads
     signals = Key(("cleaned", dataset), config.recipe) if SIGNALS & set(reads) else None
     reports = Key(("reports", dataset), config.report_form) if text else None
+    mixture = () if signals is None else _mixture(spec, config, text)
     if rule is None or not TIED & set(reads):
-        return Inputs(reads, None, signals, reports)
+        return Inputs(reads, None, signals, reports, mixture=mixture)
+    if mixture:
+        raise ConfigurationError(
+            f"{spec.name} reads {_words(reads)} tied by {rule.name}, which a mixture of datasets cannot be; set mixture to none"
+        )
     images = image_reports = None
     if Modality.IMAGE in reads:
         pictures = get_dataset(rule.image.dataset)
@@ -165,6 +188,25 @@ def inputs_for(spec: MethodSpec, config: Any, dataset: str, stage: Stage | None 
         if text and (pictures.has_image_reports if rule.anchor == "record" else pictures.has_reports):
             image_reports = Key(("reports", pictures.name), config.report_form)
     return Inputs(reads, rule, signals, reports, Key(("pairing", rule.name)), images, image_reports)
+
+
+def _mixture(spec: MethodSpec, config: Any, text: bool) -> tuple[Member, ...]:
+    """The members of a configuration's mixture.
+
+    Raises:
+        ConfigurationError: weights that do not fit, an unknown dataset or site, or one without the channels that are read.
+    """
+    found = []
+    for name in config.mixture_weights():
+        dataset, _, site = name.partition("/")
+        source = get_dataset(dataset)
+        if site and source.sites and site not in source.sites:
+            raise ConfigurationError(f"mixture: {dataset} has no site {site!r}; it has {', '.join(source.sites)}")
+        if problem := _lacks_channels(spec, config, source):
+            raise ConfigurationError(f"mixture: {problem}; take {name} out of it")
+        reports = Key(("reports", dataset), config.report_form) if text and source.has_reports else None
+        found.append(Member(name, source, site, Key(("cleaned", dataset), config.recipe), reports))
+    return tuple(found)
 
 
 def data_keys(spec: MethodSpec, config: Any, dataset: str) -> list[Key]:
@@ -251,6 +293,11 @@ def tasks_of(spec: MethodSpec) -> list[str]:
     return list(dict.fromkeys([*spec.tasks, *(t for d in datasets_for(spec) for t in tasks_for(spec, d))]))
 
 
+def asks_questions(spec: MethodSpec, dataset: type[Dataset]) -> bool:
+    """Whether a method is judged by its answers to questions about a dataset's recordings."""
+    return "question_answering" in spec.protocols and dataset.has_questions
+
+
 def gate_for(spec: MethodSpec, dataset: type[Dataset]) -> GateRule:
     """The method's gate, on the dataset's first task where it does not offer the gate's own."""
     tasks = tasks_for(spec, dataset)
@@ -289,11 +336,15 @@ def job_base(kind: str, spec: MethodSpec, dataset: type[Dataset], preset: str, s
         "preset": preset,
         "dataset": dataset.name,
         "seed": seed,
-        "train_folds": list(dataset.split.train),
-        "validation_folds": list(dataset.split.validation),
-        "test_folds": list(dataset.split.test),
+        **split_folds(dataset),
         "output": str(output),
     }
+
+
+def split_folds(dataset: type[Dataset]) -> dict[str, list[int]]:
+    """Which folds of a dataset are for what, by the entries of jobs."""
+    split = dataset.split
+    return {"train_folds": list(split.train), "validation_folds": list(split.validation), "test_folds": list(split.test)}
 
 
 def plain(config: Any) -> dict[str, Any]:

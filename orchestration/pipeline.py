@@ -15,7 +15,7 @@ from assets.materialize import asset_key
 from assets.outputs import Key
 from assets.pairing import source_keys
 from assets.settings import load
-from assets.training import datasets_for, inputs_for, presets_for, task_homes, wrong_size
+from assets.training import Member, asks_questions, datasets_for, inputs_for, presets_for, task_homes, wrong_size
 from models.errors import ConfigurationError, EinthovenError
 from models.registry import get_spec, list_methods
 from models.spec import MethodSpec
@@ -54,7 +54,9 @@ def plan(
     spec, source = get_spec(method), get_dataset(dataset)
     asked = {"preset": preset, "seed": seed, **(overrides or {})}
     options = overridden(spec, preset, overrides or {})
-    if problem := wrong_size(options, inputs_for(spec, options, dataset)):  # say at once what would be refused hours later
+    inputs = inputs_for(spec, options, dataset)
+    _require_folders(inputs.mixture)
+    if problem := wrong_size(options, inputs):  # say at once what would be refused hours later
         presets = ", ".join(presets_for(spec, source)) or "none"
         raise ConfigurationError(f"{method}: {problem}; presets that fit: {presets}; or set recipe and size by --option")
     if source not in datasets_for(spec):
@@ -75,6 +77,17 @@ def plan(
     return steps
 
 
+def _require_folders(mixture: Sequence[Member]) -> None:
+    """Refuse a mixture whose datasets are not all there; of the one that is judged, its own assets say what is missing."""
+    settings = load()
+    folders = {m.dataset.name: settings.dataset_folder(m.dataset.name) for m in mixture if not m.dataset.simulated}
+    if absent := [f"{name} ({folder})" for name, folder in folders.items() if not folder.is_dir()]:
+        raise ConfigurationError(
+            f"the mixture reads {', '.join(absent)}, which are not there; fetch them by `einthoven data download`, name their folders "
+            "in settings.yaml, or choose another mixture"
+        )
+
+
 def _options(spec: MethodSpec, config: dict[str, Any]) -> Any:
     """The configuration of a filled-in form."""
     return overridden(spec, config["preset"], {k: v for k, v in config.items() if k not in ("preset", "seed")})
@@ -88,8 +101,9 @@ def _data_steps(runs: Sequence[tuple[MethodSpec, Any]], source: type[Dataset]) -
         keys += [] if inputs.rule is None else source_keys(inputs.rule)
         keys += inputs.keys
         keys += [Key(("labels", home.name), task) for task, (home, _) in task_homes(spec, source).items()]
+        keys += [Key(("questions", source.name))] if asks_questions(spec, source) else []
     keys.sort(key=lambda key: key.stage == "pairing")  # after everything that a rule reads
-    folders = dict.fromkeys(key.parts[1] for key in keys if key.stage in ("raw", "cleaned", "labels", "reports"))
+    folders = dict.fromkeys(key.parts[1] for key in keys if key.stage in ("raw", "cleaned", "labels", "reports", "questions"))
     named = dict.fromkeys([source.name, *folders])
     named |= dict.fromkeys(name for d in list(named) for name in load().open_dataset(get_dataset(d)).companion_folders)
     raw = [Key(("raw", name)) for name in named]

@@ -17,7 +17,7 @@ class CinC2020(ChallengeDataset):
 
     name: ClassVar[str] = "cinc2020"
     year: ClassVar[int] = 2020
-    sources: ClassVar[tuple[str, ...]] = ("cpsc_2018", "cpsc_2018_extra", "georgia", "ptb", "ptb-xl", "st_petersburg_incart")
+    sites: ClassVar[tuple[str, ...]] = ("cpsc_2018", "cpsc_2018_extra", "georgia", "ptb", "ptb-xl", "st_petersburg_incart")
     source: ClassVar[Source] = Source(
         title="PhysioNet/CinC Challenge 2020",
         version="1.0.2",

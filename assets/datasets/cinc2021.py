@@ -17,7 +17,7 @@ class CinC2021(ChallengeDataset):
 
     name: ClassVar[str] = "cinc2021"
     year: ClassVar[int] = 2021
-    sources: ClassVar[tuple[str, ...]] = (
+    sites: ClassVar[tuple[str, ...]] = (
         "chapman_shaoxing", "cpsc_2018", "cpsc_2018_extra", "georgia", "ningbo", "ptb", "ptb-xl", "st_petersburg_incart",
     )  # fmt: skip
     source: ClassVar[Source] = Source(

@@ -58,6 +58,42 @@ def test_optional_modalities_are_left_out_where_nothing_ties_them() -> None:
     assert not [t for t in steps if "pairing" in t or "more_" in t or "chest" in t]
 
 
+MIXTURE = ("synthetic 0.5", "cinc2021/ptb 0.25", "cinc2021/georgia 0.125", "ptb_xl 0.125")
+
+
+def test_all_members_of_a_mixture_are_scanned_and_cleaned_and_their_reports_read(home: Path) -> None:
+    for name in ("cinc2021", "ptb_xl"):
+        (home / "source" / name).mkdir(parents=True)
+    overrides = {"mixture": MIXTURE, "recipe": "native_100hz"}
+    steps = titles(plan("merl", "synthetic", "tiny", 0, overrides=overrides, baselines=False))
+    before = steps[:-1]
+    assert {"raw/synthetic", "raw/cinc2021", "raw/ptb_xl", "cleaned/synthetic [native_100hz]"} < set(before)
+    assert {"cleaned/cinc2021 [native_100hz]", "cleaned/ptb_xl [native_100hz]", "reports/ptb_xl [english]"} < set(before)
+    assert len(before) == len(set(before)) and not [t for t in before if "labels/ptb_xl" in t or "reports/cinc2021" in t]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, r"the mixture reads cinc2021 \(.*cinc2021\), ptb_xl \(.*ptb_xl\), which are not there; fetch them"),
+        ({"mixture": ("nowhere 1",)}, "there is no dataset 'nowhere'"),
+        ({"mixture": ("cinc2021/paris 1",)}, "cinc2021 has no site 'paris'; it has chapman_shaoxing, cpsc_2018"),
+        ({"mixture": ("bidmc 1",)}, "bidmc does not offer I, III, aVR.*take bidmc out of it"),
+        ({"mixture": ("synthetic 0.5",)}, "sum to 0.5, not to 1"),
+        ({"recipe": "native"}, None),
+    ],
+)  # fmt: skip
+def test_a_mixture_that_cannot_be_read_is_refused_before_anything_is_prepared(
+    home: Path, changes: dict[str, object], message: str | None
+) -> None:
+    if message is None:
+        (home / "source" / "cinc2021").mkdir(parents=True)
+        (home / "source" / "ptb_xl").mkdir()
+        message = "recipe native stores 5000 samples a recording of cinc2021, the configuration says n_samples=1000"
+    with pytest.raises(ConfigurationError, match=message):
+        plan("merl", "synthetic", "tiny", 0, overrides={"mixture": MIXTURE, "recipe": "native_100hz"} | changes, baselines=False)
+
+
 def test_the_stage_before_is_trained_with_the_same_configuration() -> None:
     steps = plan("melp", "synthetic", "tiny", 7, overrides={"batch_size": 8}, baselines=False)
     last = steps[-1]

@@ -22,7 +22,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> CinC2020:
 
 def test_six_sources_and_sexes_in_one_letter(dataset: CinC2020) -> None:
     records = dataset.records().set_index("record_id")
-    assert sorted(records["site"].unique()) == sorted(CinC2020.sources)
+    assert sorted(records["site"].unique()) == sorted(CinC2020.sites)
     assert re.search("Sex: [FM]\n", (dataset.folder / "training/st_petersburg_incart/g1/I0017.hea").read_text())
     assert set(records.loc[["I0016", "I0017", "I0020"], "sex"]) <= {"female", "male"}
 

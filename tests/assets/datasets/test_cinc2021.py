@@ -78,7 +78,7 @@ def test_comments_that_are_no_text() -> None:
 
 def test_sources_patients_and_folds(dataset: CinC2021) -> None:
     records = dataset.records().set_index("record_id")
-    assert set(records["site"]) == set(CinC2021.sources)
+    assert set(records["site"]) == set(CinC2021.sites)
     assert (records.loc["HR00001", "patient_id"], records.loc["HR00001", "fold"]) == ("ptb_xl:15709", 3)
     assert records.loc["HR00137", "patient_id"] == "ptb_xl:8727"  # a copy of 138 that PTB-XL removed later
     assert records.loc["S23074", "patient_id"] == "sph:JS23074"
