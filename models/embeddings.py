@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,9 +62,15 @@ def encode_rows(
     return found
 
 
-def pooled_features(method: Method, bundle: Path, store: AnyStore, cache: Path, device: torch.device) -> NDArray[np.float32]:
-    """`Features.pooled_BF` of every row of a store, from the cache where they have been computed before."""
-    return _cached(method, bundle, store, cache, device, "", lambda f: f.pooled_BF)
+def pooled_features(
+    method: Method, bundle: Path, store: AnyStore, cache: Path, device: torch.device, channels: Sequence[str] = ()
+) -> NDArray[np.float32]:
+    """`Features.pooled_BF` of every row of a store, from the cache where they have been computed before.
+
+    `channels` names those that the store shows, where it hides some that it holds.
+    """
+    kind = "".join(f"-{name.replace('/', '_')}" for name in channels)
+    return _cached(method, bundle, store, cache, device, kind, lambda f: f.pooled_BF)
 
 
 def shared_features(method: Method, bundle: Path, store: AnyStore, cache: Path, device: torch.device) -> NDArray[np.float32]:

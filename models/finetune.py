@@ -1,50 +1,49 @@
-"""Fine-tuning: encoder and a linear layer on top, all trained on labels. Works for every method."""
+"""Heads trained by gradient descent: attentive probes over frozen encoders, and fine-tuning. Works for every method.
+
+Which records a step sees, where their crops begin and what dropout draws are functions of seed and step.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
-from models.config import TrainingConfig
-from models.data import BatchOrder, IntArray, Labelled, batch_of
-from models.embeddings import encode_rows, features_of
+from models.crops import aggregate, cut, random_starts, recorded_samples, strided_starts
+from models.data import BatchOrder, IntArray, Labelled, StepLoader, batch_of
 from models.errors import TrainingError
-from models.heads import EpochReport, macro_auroc
+from models.head_objectives import Objective, objective_of
+from models.head_optimizer import build_optimizer
+from models.head_recipes import HeadRecipe
+from models.heads import EpochReport
 from models.image_store import ImageStore
 from models.method import Method
 from models.pretraining_loop import reseed
+from models.readouts import Classifier, read_of
 from models.types import Batch, Modality
 
-_LOOKS = 20
-"""How often the validation folds are looked at during training."""
-
-_PATIENCE = 6
-"""Looks without improvement before training stops."""
-
-
-class Classifier(nn.Module):
-    """An encoder with a linear layer on its features of recordings or images, which are `width` wide."""
-
-    def __init__(self, encoder: Method, n_classes: int, width: int) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.head = nn.Linear(width, n_classes)
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Logits (B, C)."""
-        logits: Tensor = self.head(self.encoder.finetune_features(features_of(self.encoder, batch)))
-        return logits
+_RECORDS = 64
+"""Records that are scored at a time, each with all its crops."""
 
 
 @dataclass(frozen=True)
-class Finetuned:
-    """Scores (N, C) of the judged records by the network of the best look, taken after `chosen` steps, and all looks."""
+class Parts:
+    """Positions of labelled records: those to learn from, those that choose the step, those to score in the end."""
+
+    train_N: IntArray
+    validation_N: IntArray
+    judged_N: IntArray
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Scores (N, C) of the judged records after `chosen` steps, the weights of then that training changed, and all looks."""
 
     scores_NC: NDArray[np.float32]
     state: dict[str, Tensor]
@@ -52,80 +51,138 @@ class Finetuned:
     history: list[EpochReport]
 
 
-def finetune(
-    encoder: Method, data: Labelled, train_N: IntArray, validation_N: IntArray, judged_N: IntArray, seed: int, device: torch.device
-) -> Finetuned:
-    """Train encoder and head on labels and keep the look with the best validation macro AUROC.
+def train_head(
+    encoder: Method,
+    recipe: HeadRecipe,
+    data: Labelled,
+    parts: Parts,
+    seed: int,
+    device: torch.device,
+    start: Mapping[str, Tensor] | None = None,
+) -> Trained:
+    """Train a head on labels by its recipe.
 
-    AdamW with a one-cycle schedule and binary cross-entropy; steps, batch and peak learning rate come from the encoder's
-    configuration. `encoder` is changed. A look at which no class has both outcomes counts as better than those before.
+    A look at which no class has both outcomes counts as better than those before.
 
     Args:
-        encoder: any method.
+        encoder: any method; it is changed unless the recipe freezes it.
+        recipe: how.
         data: labelled records.
-        train_N: positions in `data` of training records.
-        validation_N: positions of the records that choose the look.
-        judged_N: positions of the records to score in the end.
-        seed: of the head, the order of records and dropout.
+        parts: which of them learn, choose and are scored.
+        seed: of the head, the order of records, their crops and dropout.
         device: where to train.
+        start: weights that an earlier recipe has trained on this encoder (`Trained.state`).
 
     Raises:
-        TrainingError: the loss is not finite.
+        TrainingError: a loss or a score is not finite, or records are shorter than a crop.
+        ConfigurationError: the encoder does not give what the recipe asks for.
     """
-    config: TrainingConfig = encoder.config
-    width = encode_rows(encoder, data.store, data.rows_N[train_N[:1]], device, encoder.finetune_features).shape[1]
-    torch.manual_seed(seed)
-    network = Classifier(encoder, len(data.classes), width).to(device)
-    learns = encoder.finetune_parameters(Modality.IMAGE if isinstance(data.store, ImageStore) else Modality.ECG)
-    trained = [*learns, *network.head.parameters()]
-    optimizer = torch.optim.AdamW(trained, lr=config.finetune_lr, weight_decay=1e-2)
-    steps = config.finetune_steps
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.finetune_lr, total_steps=max(steps, 2))
-    order = BatchOrder(len(train_N), min(config.finetune_batch_size, len(train_N)), seed)
-    every = max(1, steps // _LOOKS)
-    best_value, best_state, chosen, failures, total = -math.inf, _copy(network), 0, 0, 0.0
+    recipe = recipe.on(len(parts.train_N))
+    network = build_classifier(encoder, recipe, data, parts, seed, device)
+    objective = objective_of(data.kind, recipe, data.labels_NC[parts.train_N], data.classes)
+    if start is not None:
+        network.load_state_dict(network.state_dict() | dict(start))
+    optimizer, schedule = build_optimizer(network, _learns(network, data), recipe)
+    batches = StepLoader(_batches(recipe, objective, data, parts.train_N, seed, device), lambda: 0, recipe.steps)
+    look = partial(_scores, network, objective, data, device=device)
+    best, state, chosen, total = -math.inf, network.learned(), 0, 0.0
     history: list[EpochReport] = []
-    for step in range(steps):
-        reseed(seed, step, 0)
-        total += _step(network.train(), data, train_N[order.positions(step)], optimizer, device)
+    for step, batch in enumerate(batches, 1):
+        reseed(seed, step - 1, 0)
+        total += _step(network.train(), objective, batch, optimizer, data)
         schedule.step()
-        if (step + 1) % every and step + 1 < steps:
+        if step % recipe.look_every and step < recipe.steps:
             continue
-        value = macro_auroc(_scores(network, data, validation_N, device), data.labels_NC[validation_N])
-        history.append(EpochReport(step + 1, total / (step + 1), value))
-        if math.isnan(value) or value > best_value:
-            best_state, chosen, failures = _copy(network), step + 1, 0
-            best_value = best_value if math.isnan(value) else value
-        else:
-            failures += 1
-        if failures > _PATIENCE:
+        value = objective.value(look(parts.validation_N), data.labels_NC[parts.validation_N])
+        history.append(EpochReport(step, total / step, value))
+        if recipe.keep == "last" or math.isnan(value) or value > best:
+            state, chosen, best = network.learned(), step, best if math.isnan(value) else value
+        if recipe.patience is not None and step - chosen >= recipe.patience:
             break
-    network.load_state_dict(best_state)
-    return Finetuned(_scores(network, data, judged_N, device), best_state, chosen, history)
+    network.load_state_dict(network.state_dict() | state)
+    return Trained(look(parts.judged_N), state, chosen, history)
 
 
-def _step(network: nn.Module, data: Labelled, positions: IntArray, optimizer: torch.optim.Optimizer, device: torch.device) -> float:
-    rows = data.rows_N[positions]
-    target_BC = torch.from_numpy(data.labels_NC[positions]).to(device, torch.float32)
-    batch = batch_of(data.store, rows, device)
-    loss = functional.binary_cross_entropy_with_logits(network(batch), target_BC)
-    if not math.isfinite(loss.item()):
-        named = ", ".join(str(data.store.index["record_id"][int(row)]) for row in rows[:20])
-        raise TrainingError(f"the fine-tuning loss is {loss.item():g} on records {named}; look at these records or lower finetune_lr")
+def build_classifier(encoder: Method, recipe: HeadRecipe, data: Labelled, parts: Parts, seed: int, device: torch.device) -> Classifier:
+    """The encoder with a new head as wide as what it reads. Raises as `train_head`."""
+    encoder = encoder.to(device).eval()
+    with torch.inference_mode():
+        batch = _all_crops(recipe, data, parts.train_N[:1], device)[0]
+        width = read_of(encoder, recipe, batch)[0].shape[-1]
+    torch.manual_seed(seed)
+    return Classifier(encoder, recipe, len(data.classes), width).to(device)
+
+
+def _learns(network: Classifier, data: Labelled) -> list[nn.Parameter]:
+    """Make the encoder ready and give what learns of it."""
+    encoder, recipe = network.encoder, network.recipe
+    if recipe.frozen:
+        encoder.requires_grad_(False)
+        return []
+    if recipe.dropout is not None:
+        encoder.set_dropout(recipe.dropout)
+    return encoder.finetune_parameters(Modality.IMAGE if isinstance(data.store, ImageStore) else Modality.ECG)
+
+
+def _batches(
+    recipe: HeadRecipe, objective: Objective, data: Labelled, train_N: IntArray, seed: int, device: torch.device
+) -> Callable[[int], Batch]:
+    """Gives the batch of a step, with targets in the place of labels: whole records, or a random crop of each."""
+    order = BatchOrder(len(train_N), min(recipe.batch_size, len(train_N)), seed)
+    target_NC = objective.targets(data.labels_NC[train_N])
+    recorded_N = None if recipe.crop is None else recorded_samples(data.store, data.rows_N[train_N], recipe.crop)
+
+    def read(step: int) -> Batch:
+        chosen = order.positions(step)
+        batch = batch_of(data.store, data.rows_N[train_N[chosen]], device)
+        if recipe.crop is not None and recorded_N is not None:
+            batch = cut(batch, np.arange(len(chosen)), random_starts(recorded_N[chosen], recipe.crop, seed, step), recipe.crop)
+        return replace(batch, labels_BC=torch.from_numpy(target_NC[chosen]).to(device))
+
+    return read
+
+
+def _step(network: Classifier, objective: Objective, batch: Batch, optimizer: torch.optim.Optimizer, data: Labelled) -> float:
+    assert batch.labels_BC is not None, "training batches have targets"
+    loss = objective.loss(network(batch), batch.labels_BC)
+    value = loss.item()
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"the loss of the head is {value:g} on records {_named(data, batch.row_B.numpy())}; look at these records or lower the learning rate"
+        )
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    if network.recipe.clip is not None:
+        nn.utils.clip_grad_norm_(network.parameters(), network.recipe.clip)
     optimizer.step()
-    return loss.item()
+    return value
 
 
-def _scores(network: Classifier, data: Labelled, positions: IntArray, device: torch.device) -> NDArray[np.float32]:
+def _scores(network: Classifier, objective: Objective, data: Labelled, positions: IntArray, device: torch.device) -> NDArray[np.float32]:
+    """Scores (N, C) of records, those of a record's crops aggregated."""
     network.eval()
-    features_NF = encode_rows(network.encoder, data.store, data.rows_N[positions], device, network.encoder.finetune_features)
+    found = []
     with torch.inference_mode():
-        scores: NDArray[np.float32] = network.head(torch.from_numpy(features_NF).to(device)).cpu().numpy()
-    return scores
+        for start in range(0, len(positions), _RECORDS):
+            batch, record_M = _all_crops(network.recipe, data, positions[start : start + _RECORDS], device)
+            found.append(aggregate(network(batch).cpu().numpy(), record_M, network.recipe.aggregate))
+    outputs_NC = np.concatenate(found)
+    bad_N = ~np.isfinite(outputs_NC).all(axis=1)
+    if bad_N.any():
+        named = _named(data, data.rows_N[positions[bad_N]])
+        raise TrainingError(f"the head gives scores that are not finite for {int(bad_N.sum())} records ({named}); train it again")
+    return objective.scores(outputs_NC)
 
 
-def _copy(network: nn.Module) -> dict[str, Tensor]:
-    return {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}
+def _all_crops(recipe: HeadRecipe, data: Labelled, positions: IntArray, device: torch.device) -> tuple[Batch, IntArray]:
+    """What evaluation reads of some records, and to which of them each crop belongs."""
+    rows_N = data.rows_N[positions]
+    batch = batch_of(data.store, rows_N, device)
+    if recipe.crop is None or recipe.stride is None:
+        return batch, np.arange(len(rows_N))
+    record_M, start_M = strided_starts(recorded_samples(data.store, rows_N, recipe.crop), recipe.crop, recipe.stride)
+    return cut(batch, record_M, start_M, recipe.crop), record_M
+
+
+def _named(data: Labelled, rows: NDArray[np.int64]) -> str:
+    return ", ".join(str(data.store.index["record_id"][int(row)]) for row in rows[:20])

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from models.config import TrainingConfig
@@ -29,14 +29,19 @@ class HeadRecipe:
 
     Attributes:
         frozen: whether the encoder stays as it is.
-        readout: "features" reads what `Method.finetune_features` gives; "attentive" pools the tokens by one learned query.
+        readout: "features" puts a linear layer on what `Method.finetune_features` gives; "attentive" pools the tokens by one learned
+            query before it.
+        heads: of the attentive readout, which the width of the tokens must be a multiple of.
+        bias: whether the linear layer on features has one; the attentive readout has none anywhere.
+        twin: whether the untrained twin of the encoder is fine-tuned too; frozen recipes always have one.
         start: protocol whose head and encoder training starts from; "" starts from the encoder and a new head.
         steps: optimiser steps.
+        epochs: passes over the training records instead of `steps`.
         batch_size: records of a step; fewer where there are fewer.
         lr: peak learning rate.
-        final_lr: at the end; None for a constant rate, where no one-cycle schedule is asked for.
-        schedule: "constant", "cosine" (linear warm-up, then cosine to `final_lr`), "linear" (warm-up, then a line to it), or
-            "one_cycle" as torch's defaults.
+        final_lr: at the end of "cosine" and "linear".
+        schedule: "constant", "cosine" to `final_lr`, "linear" (a line to it), each after a linear warm-up, or "one_cycle" as torch's
+            defaults.
         warmup: steps of warm-up.
         first_lr: where warm-up starts.
         weight_decay: of AdamW; on what `Method.decays` says and on the head's matrices.
@@ -44,7 +49,7 @@ class HeadRecipe:
         dropout: of the encoder while it is fine-tuned; None leaves it as it was built.
         clip: largest norm of the gradient; None for none.
         look_every: steps between two looks at the validation folds.
-        patience: steps without improvement before training stops; None runs to the end.
+        patience: steps since the best look after which training stops; None runs to the end.
         keep: the look with the best validation macro AUROC, or the last step.
         crop: samples of a crop; None reads whole records. Training takes one random crop of each record it sees.
         stride: samples between the crops that evaluation takes; the scores of a record's crops are aggregated.
@@ -55,8 +60,12 @@ class HeadRecipe:
 
     frozen: bool = False
     readout: Literal["features", "attentive"] = "features"
+    heads: int = 4
+    bias: bool = True
+    twin: bool = False
     start: str = ""
     steps: int = 600
+    epochs: int | None = None
     batch_size: int = 32
     lr: float = 3e-3
     final_lr: float | None = None
@@ -68,7 +77,7 @@ class HeadRecipe:
     dropout: float | None = None
     clip: float | None = 1.0
     look_every: int = 30
-    patience: int | None = 180
+    patience: int | None = 210
     keep: Literal["best", "last"] = "best"
     crop: int | None = None
     stride: int | None = None
@@ -82,20 +91,57 @@ class HeadRecipe:
             raise ConfigurationError("a head recipe has a crop with a stride, or neither")
         if self.crop is not None and self.stride is not None and not 0 < self.stride <= self.crop:
             raise ConfigurationError(f"a stride of {self.stride} samples does not fit crops of {self.crop}; choose 1 to the crop's length")
+        if (self.schedule in ("cosine", "linear")) != (self.final_lr is not None):
+            raise ConfigurationError(
+                f"a head recipe with a {self.schedule} schedule and final_lr {self.final_lr}: cosine and linear need one"
+            )
+        if self.keep == "last" and self.patience is not None:
+            raise ConfigurationError("a head recipe that keeps the last step has no patience; choose patience None or keep best")
+        if self.frozen and (self.dropout is not None or self.layer_decay is not None or self.start):
+            raise ConfigurationError("a frozen encoder has no dropout, no rates by layer and no head to start from; choose frozen False")
+
+    def on(self, n_records: int) -> HeadRecipe:
+        """The recipe in steps where it counts passes over so many training records; each leaves out its incomplete last batch."""
+        if self.epochs is None:
+            return self
+        return replace(self, steps=self.epochs * max(1, n_records // self.batch_size), epochs=None)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Of which encoders heads are trained."""
+        return ("pretrained", "random_init") if self.frozen or self.twin else ("pretrained",)
+
+    def words(self, kind: str = "multilabel") -> str:
+        """The recipe in a sentence, for prediction tables of tasks of a kind."""
+        parts = [
+            f"AdamW {self.lr:g} {self.schedule.replace('_', '-')}, weight decay {self.weight_decay:g}, batch {self.batch_size}, at most {f'{self.steps} steps' if self.epochs is None else f'{self.epochs} epochs'}",
+            "frozen encoder" if self.frozen else "the whole network" if self.layer_decay is None else f"layer decay {self.layer_decay:g}",
+        ]
+        if self.start:
+            parts.append(f"from the {self.start.replace('_', ' ')}")
+        if self.readout == "attentive":
+            parts.append(f"one learned query of {self.heads} heads, then a linear layer (not a linear probe)")
+        if kind == "multilabel" and self.loss != "bce":
+            parts.append(f"{self.loss} loss")
+        if self.crop is not None:
+            parts.append(f"crops of {self.crop} samples, every {self.stride} in evaluation, {self.aggregate} of their scores")
+        chosen = "by validation macro AUROC" if kind != "regression" else "by validation error"
+        parts.append("last step" if self.keep == "last" else f"step {chosen}{', stopped early' if self.patience is not None else ''}")
+        return "; ".join(parts)
 
 
 def house_recipes(config: TrainingConfig) -> dict[str, HeadRecipe]:
     """The recipes of methods that declare none: whole records, one-cycle, twenty looks at the validation folds."""
     steps = config.finetune_steps
     every = max(1, steps // 20)
-    whole = HeadRecipe(steps=steps, batch_size=config.finetune_batch_size, lr=config.finetune_lr, look_every=every, patience=6 * every)
+    whole = HeadRecipe(steps=steps, batch_size=config.finetune_batch_size, lr=config.finetune_lr, look_every=every, patience=7 * every)
     probe = HeadRecipe(
         frozen=True, readout="attentive", steps=steps, batch_size=config.finetune_batch_size, lr=1e-3, schedule="constant",
         weight_decay=0.1, look_every=every, patience=None,
     )  # fmt: skip
     after = HeadRecipe(
         readout="attentive", start=ATTENTIVE, steps=steps, batch_size=config.finetune_batch_size, lr=config.finetune_lr / 10,
-        look_every=every, patience=6 * every,
+        look_every=every, patience=7 * every,
     )  # fmt: skip
     return {FINETUNE: whole, ATTENTIVE: probe, FINETUNE_AFTER: after}
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, log_softmax
 
 from models.metrics.classification import auroc_per_class
 
@@ -76,6 +76,8 @@ def train_probes(
     validation_N: IntArray,
     seed: int,
     recipe: ProbeRecipe | None = None,
+    *,
+    exclusive: bool = False,
 ) -> list[tuple[Probe, list[EpochReport]]]:
     """Train one probe per arm and keep the epoch with the best validation macro AUROC.
 
@@ -86,6 +88,7 @@ def train_probes(
         validation_N: positions of validation records.
         seed: of initial weights and order; both are the same for all arms.
         recipe: the published one by default.
+        exclusive: whether exactly one class holds for each record: cross-entropy, and macro AUROC of the softmax.
 
     Returns:
         Probe and history of each arm. Classes without a positive and a negative validation record do not enter the
@@ -98,7 +101,7 @@ def train_probes(
     spread_A1F[spread_A1F < 1e-6] = 1
     train_ANF = (train_ANF - mean_A1F) / spread_A1F
     validation_ANF = (features_ANF[:, validation_N] - mean_A1F) / spread_A1F
-    layer = _Layer(features_ANF.shape[0], features_ANF.shape[2], labels_NC.shape[1], seed)
+    layer = _Layer(features_ANF.shape[0], features_ANF.shape[2], labels_NC.shape[1], seed, exclusive)
     target_NC, judge_NC = labels_NC[train_N].astype(np.float32), labels_NC[validation_N]
     best: list[tuple[float, Probe] | None] = [None] * len(features_ANF)
     history: list[list[EpochReport]] = [[] for _ in features_ANF]
@@ -110,7 +113,8 @@ def train_probes(
             batch = order[start : start + recipe.batch_size]
             loss_A += layer.step(train_ANF[:, batch], target_NC[batch], lr, recipe.l2) * len(batch)
         for arm, values_NF in enumerate(validation_ANF):
-            value = macro_auroc(layer.scores(arm, values_NF), judge_NC)
+            scores_NC = layer.scores(arm, values_NF)
+            value = macro_auroc(log_softmax(scores_NC.astype(np.float64), axis=1) if exclusive else scores_NC, judge_NC)
             history[arm].append(EpochReport(epoch, float(loss_A[arm] / len(order)), value))
             held = best[arm]
             if held is None or math.isnan(held[0]) or value > held[0]:
@@ -128,9 +132,13 @@ def macro_auroc(scores_NC: NDArray[np.floating], labels_NC: NDArray[np.int8]) ->
 
 
 class _Layer:
-    """A linear layer per arm with Adam, as `torch.nn.Linear`, `torch.optim.Adam` and `BCEWithLogitsLoss` compute them."""
+    """A linear layer per arm with Adam, as `torch.nn.Linear`, `torch.optim.Adam` and `BCEWithLogitsLoss` compute them.
 
-    def __init__(self, arms: int, F: int, C: int, seed: int) -> None:
+    Where classes exclude each other the loss is that of `CrossEntropyLoss`.
+    """
+
+    def __init__(self, arms: int, F: int, C: int, seed: int, exclusive: bool = False) -> None:
+        self._exclusive = exclusive
         rng = np.random.default_rng([seed, 0])
         limit = 1 / math.sqrt(F)
         first_XC = rng.uniform(-limit, limit, (F + 1, C)).astype(np.float32)
@@ -144,8 +152,14 @@ class _Layer:
         """One step of Adam; returns the loss of each arm before it."""
         x_ABX = np.concatenate([x_ABF, np.ones((*x_ABF.shape[:2], 1), np.float32)], axis=2)
         z_ABC = x_ABX @ self.weight_AXC
-        loss_A = (np.maximum(z_ABC, 0) - z_ABC * y_BC + np.log1p(np.exp(-np.abs(z_ABC)))).mean(axis=(1, 2), dtype=np.float64)
-        gradient = x_ABX.transpose(0, 2, 1) @ ((expit(z_ABC) - y_BC) / np.float32(y_BC.size)) + np.float32(l2) * self.weight_AXC
+        if self._exclusive:
+            log_ABC = log_softmax(z_ABC, axis=2)
+            loss_A = -(log_ABC * y_BC).sum(axis=2).mean(axis=1, dtype=np.float64)
+            slope_ABC = (np.exp(log_ABC) - y_BC) / np.float32(len(y_BC))
+        else:
+            loss_A = (np.maximum(z_ABC, 0) - z_ABC * y_BC + np.log1p(np.exp(-np.abs(z_ABC)))).mean(axis=(1, 2), dtype=np.float64)
+            slope_ABC = (expit(z_ABC) - y_BC) / np.float32(y_BC.size)
+        gradient = x_ABX.transpose(0, 2, 1) @ slope_ABC + np.float32(l2) * self.weight_AXC
         self._steps += 1
         self._mean += np.float32(0.1) * (gradient - self._mean)
         self._square += np.float32(0.001) * (gradient * gradient - self._square)

@@ -91,11 +91,13 @@ class Features:
         pooled_BF: the feature vector that linear probes read, shape (B, F).
         embedding_BD: the projected embedding in the space shared with other modalities, shape (B, D), or None.
         tokens_BNF: the sequence before pooling, shape (B, N, F), or None.
+        tokens_present_BN: bool, shape (B, N): which tokens stand for something; None where all of them do.
     """
 
     pooled_BF: Tensor
     embedding_BD: Tensor | None = None
     tokens_BNF: Tensor | None = None
+    tokens_present_BN: Tensor | None = None
 
 
 @dataclass

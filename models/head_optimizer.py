@@ -1,0 +1,67 @@
+"""AdamW of gradient-trained heads: groups of parameters by decay and depth, and the learning rate of each step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.head_recipes import HeadRecipe
+from models.readouts import Classifier
+
+
+def build_optimizer(
+    network: Classifier, learns: Sequence[nn.Parameter], recipe: HeadRecipe
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW over what learns, fused on a GPU, and its schedule, which is to be stepped after each step.
+
+    Args:
+        network: encoder and readout.
+        learns: parameters of the encoder that are trained.
+        recipe: rates, decay, betas and schedule.
+    """
+    groups = parameter_groups(network, learns, recipe)
+    fused = next(network.head.parameters()).device.type == "cuda"
+    optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=fused)
+    if recipe.schedule == "one_cycle":
+        peaks = [group["lr"] for group in groups]
+        return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=peaks, total_steps=max(recipe.steps, 2))
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(recipe, step) / recipe.lr)
+
+
+def parameter_groups(network: Classifier, learns: Sequence[nn.Parameter], recipe: HeadRecipe) -> list[dict[str, Any]]:
+    """Groups of one learning rate and one weight decay.
+
+    Weights decay as the method says, and the matrices of the readout; its biases and its query do not. By layer, the rate of a
+    parameter is `lr * layer_decay ** (top - layer)`: the readout and the encoder's last layer have the full one.
+    """
+    encoder = network.encoder
+    wanted = {id(p) for p in learns}
+    named = [(name, p) for name, p in encoder.named_parameters() if id(p) in wanted]
+    layers = {name: 0 if recipe.layer_decay is None else encoder.layer_of(name) for name, _ in named}
+    top = max(layers.values(), default=0)
+    factor = 1.0 if recipe.layer_decay is None else recipe.layer_decay
+    members = [(factor ** (top - layers[name]), encoder.decays(name, p), p) for name, p in named]
+    members += [(1.0, p.ndim == 2, p) for p in network.head.parameters()]
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for scale, decays, parameter in members:
+        new = {"params": [], "lr": recipe.lr * scale, "weight_decay": recipe.weight_decay if decays else 0.0}
+        groups.setdefault((scale, decays), new)["params"].append(parameter)
+    return list(groups.values())
+
+
+def learning_rate(recipe: HeadRecipe, step: int) -> float:
+    """Of a step, counted from 0, by a constant, cosine or linear schedule with a linear warm-up.
+
+    The cosine reaches its end at the last step, the line after it.
+    """
+    if step < recipe.warmup:
+        return recipe.first_lr + (recipe.lr - recipe.first_lr) * step / recipe.warmup
+    if recipe.final_lr is None:
+        return recipe.lr
+    passed, length = step - recipe.warmup, recipe.steps - recipe.warmup
+    share = passed / max(1, length) if recipe.schedule == "linear" else (1 - math.cos(math.pi * passed / max(1, length - 1))) / 2
+    return recipe.lr + (recipe.final_lr - recipe.lr) * min(1.0, share)
