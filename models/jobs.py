@@ -111,6 +111,7 @@ class HeadJob(Job):
         fractions: shares of the training labels.
         embeddings: folder that caches the features of frozen encoders.
         task_kind: "multilabel", "single_label" or "regression", see `models.data.Labelled`.
+        unit: of a regression task's numbers.
         channel_sets: sets of channels, each shown alone to a linear probe of its own where the store holds all of it.
         pairing: for heads over image and ECG: folder of the pairing that ties them.
         signals: for these: store of the ECGs.
@@ -126,6 +127,7 @@ class HeadJob(Job):
     embeddings: Path
     modality: str = "ecg"
     task_kind: str = "multilabel"
+    unit: str = ""
     channel_sets: list[list[str]] = field(default_factory=list)
     pairing: Path | None = None
     signals: Path | None = None
