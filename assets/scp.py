@@ -228,6 +228,22 @@ def class_names(task: str, statements: Mapping[str, Statement] = STATEMENTS) -> 
     return {c: names.get(c, c) for c in task_classes(task, statements)}
 
 
+def refuse_unknown(codes_by_record: Mapping[str, Collection[str]], statements: Mapping[str, Statement] = STATEMENTS) -> None:
+    """Make sure that records have no other codes than those of `statements`.
+
+    Raises:
+        DatasetError: one has; names codes and records.
+    """
+    unknown: dict[str, list[str]] = {}
+    for record_id, codes in codes_by_record.items():
+        for code in codes:
+            if code not in statements:
+                unknown.setdefault(code, []).append(record_id)
+    if unknown:
+        found = "; ".join(f"{code!r} in {', '.join(ids[:5])}{' ...' if len(ids) > 5 else ''}" for code, ids in sorted(unknown.items()))
+        raise DatasetError(f"unknown SCP statements: {found}; add them to the statement table or correct the records")
+
+
 def label_table(
     codes_by_record: Mapping[str, Collection[str]], task: str, statements: Mapping[str, Statement] = STATEMENTS
 ) -> pd.DataFrame:
@@ -243,14 +259,7 @@ def label_table(
     import pandas as pd
 
     classes = task_classes(task, statements)
-    unknown: dict[str, list[str]] = {}
-    for record_id, codes in codes_by_record.items():
-        for code in codes:
-            if code not in statements:
-                unknown.setdefault(code, []).append(record_id)
-    if unknown:
-        found = "; ".join(f"{code!r} in {', '.join(ids[:5])}{' ...' if len(ids) > 5 else ''}" for code, ids in sorted(unknown.items()))
-        raise DatasetError(f"unknown SCP statements: {found}; add them to the statement table or correct the records")
+    refuse_unknown(codes_by_record, statements)
     column = {c: i for i, c in enumerate(classes)}
     record_ids: list[str] = []
     rows: list[int] = []

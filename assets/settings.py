@@ -83,7 +83,7 @@ class Settings:
 
     def open_dataset(self, dataset: type[Dataset]) -> Dataset:
         """A dataset over its folder, with the folders of those companions that are there."""
-        folders = {name: self.dataset_folder(name) for name in dataset.companions}
+        folders = {name: self.dataset_folder(name) for name in (*dataset.companions, *dataset.question_sources)}
         return dataset(self.dataset_folder(dataset.name), {name: folder for name, folder in folders.items() if folder.is_dir()})
 
     def limit(self, destination: str) -> Access:

@@ -24,6 +24,7 @@ BLOCKING: Mapping[str, tuple[str, ...]] = {
     "cleaned": ("index", "quarantine", "duplicates"),
     "labels": ("labels",),
     "reports": ("reports", "privacy"),
+    "questions": ("questions",),
     "prompts": ("prompts",),
     "pairing": ("samples", "split", "panels"),
     **dict.fromkeys((*FIRST_STAGES, "encoder"), ("bundle",)),

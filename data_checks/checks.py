@@ -21,6 +21,7 @@ from data_checks.pairing import check_samples, check_split
 from data_checks.pairing_panels import check_panels
 from data_checks.privacy import check_headers, check_report_privacy
 from data_checks.prompts import check_prompts
+from data_checks.questions import check_questions
 from data_checks.raw import check_manifest, check_patient_leakage
 from data_checks.reports import check_reports
 from data_checks.transfer import check_transfer
@@ -52,6 +53,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
     "cleaned": (Check("index", check_index), Check("quarantine", check_quarantine), Check("duplicates", check_duplicates)),
     "labels": (Check("labels", check_labels),),
     "reports": (Check("reports", check_reports), Check("privacy", check_report_privacy)),
+    "questions": (Check("questions", check_questions),),
     "prompts": (Check("prompts", check_prompts),),
     "pairing": (Check("samples", check_samples), Check("split", check_split), Check("panels", check_panels)),
     **{stage: (Check("bundle", check_bundle),) for stage in (*verdicts.FIRST_STAGES, "encoder")},

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-_BY_NAME = ("raw", "cleaned", "labels", "reports")
+_BY_NAME = ("raw", "cleaned", "labels", "reports", "questions")
 """Stages whose outputs are named after their dataset; what belongs to a method is partitioned by dataset."""
 _SHARED = ("prompts", "pairing")
 

@@ -186,6 +186,20 @@ def reports_suite() -> list[Any]:
     ]
 
 
+def questions_suite() -> list[Any]:
+    """questions.parquet. Derived: known_record, person_of_record, same_fold_as_record, sorted_answers."""
+    return [
+        *_some_rows("question"),
+        *_identifier("question_id", "question id"),
+        _true("known_record", "the record is one of the raw stage's"),
+        _true("person_of_record", "the patient is the record's own"),
+        _true("same_fold_as_record", "the fold is the record's own"),
+        *(_filled(column, f"{column} is there") for column in ("question", "question_type", "answers")),
+        *(_matches(column, FILLED, f"{column} is not blank") for column in ("question", "question_type", "answers")),
+        _true("sorted_answers", "answers are sorted, each once, none of them empty"),
+    ]
+
+
 def pairing_suite() -> list[Any]:
     """samples.parquet. Derived: ecg_of_patient, image_of_patient, stay_of_patient, panel_of_patient, of_one_record, same_seconds,
     ecg_in_window, image_in_window, labs_in_window, usable, observed_as_referred, n_modalities, complete_as_ruled.

@@ -13,7 +13,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,6 @@ from models.method import Method
 from models.progress import Progress
 from models.samples import first_rows
 from models.store import Store
-from models.types import Batch
 
 PROTOCOL, TEXT_ONLY = "question_answering", "question_answering_text_only"
 """Protocols of the tables: of questions with their recordings, and of the same questions with a flat line."""
@@ -185,7 +184,7 @@ def question_features(
         for start in range(0, len(shown), _BATCH):
             some = shown[start : start + _BATCH]
             batch = batch_of(store, np.array([q.row for q in some], np.int64), device)
-            batch = Batch(torch.zeros_like(batch.signal_BLT), batch.row_B) if blind else batch
+            batch = replace(batch, signal_BLT=torch.zeros_like(batch.signal_BLT)) if blind else batch
             batch.texts = [q.question for q in some]
             parts.append(method.answer_features(batch).float().cpu().numpy())
     found: NDArray[np.float32] = np.concatenate(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets.cleaned import cleaned_asset
+from assets.cleaned import cleaned_asset, recipes_for
 from assets.dataset import get_dataset, list_datasets
 from assets.encoders import encoder_asset, first_stage_asset
 from assets.evaluation import evaluation_asset
@@ -14,6 +14,7 @@ from assets.leaderboard import leaderboard_asset
 from assets.materialize import WorkspaceResource, asset_key
 from assets.pairing import pairing_assets
 from assets.prompts import prompts_asset
+from assets.questions import questions_asset
 from assets.raw import raw_asset
 from assets.registry import registry_asset
 from assets.reports import reports_asset
@@ -32,11 +33,15 @@ from orchestration.jobs import JOBS
 def _assets() -> list[dg.AssetsDefinition]:
     found = [prompts_asset(), leaderboard_asset(), *pairing_assets()]
     for dataset in map(get_dataset, list_datasets()):
-        found += [raw_asset(dataset), cleaned_asset(dataset)]
+        found.append(raw_asset(dataset))
+        if recipes_for(dataset):
+            found.append(cleaned_asset(dataset))
         if task_names(dataset):
             found.append(labels_asset(dataset))
         if dataset.has_reports:
             found.append(reports_asset(dataset))
+        if dataset.has_questions:
+            found.append(questions_asset(dataset))
     for method in list_methods():
         spec = get_spec(method)
         if spec.first_stage is not None:

@@ -10,6 +10,7 @@ from assets.cleaned import make_cleaned, recipes_for
 from assets.dataset import get_dataset, list_datasets
 from assets.labels import make_labels
 from assets.outputs import Output, Workspace
+from assets.questions import make_questions
 from assets.raw import make_raw
 from assets.reports import make_reports
 from data_checks.checks import run_checks
@@ -39,6 +40,8 @@ def test_all_stages_of_a_dataset_pass_their_checks(name: str, tmp_path: Path, mo
     if dataset.has_reports:
         for form in ("original", "english"):
             checked(make_reports(workspace, dataset, form))
+    if dataset.has_questions:
+        checked(make_questions(workspace, dataset))
 
 
 def test_labels_joined_from_a_companion_have_its_access_class_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
