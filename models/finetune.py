@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.crops import aggregate, cut, random_starts, recorded_samples, strided_starts
-from models.data import BatchOrder, IntArray, Labelled, StepLoader, batch_of
+from models.data import AnyStore, BatchOrder, IntArray, Labelled, StepLoader, batch_of
 from models.errors import TrainingError
 from models.head_objectives import Objective, objective_of
 from models.head_optimizer import build_optimizer
@@ -26,6 +26,8 @@ from models.image_store import ImageStore
 from models.method import Method
 from models.pretraining_loop import reseed
 from models.readouts import Classifier, read_of
+from models.resident import Resident, hold
+from models.store import Store
 from models.types import Batch, Modality
 
 _RECORDS = 64
@@ -83,8 +85,9 @@ def train_head(
     if start is not None:
         network.load_state_dict(network.state_dict() | dict(start))
     optimizer, schedule = build_optimizer(network, _learns(network, data), recipe)
-    batches = StepLoader(_batches(recipe, objective, data, parts.train_N, seed, device), lambda: 0, recipe.steps)
-    look = partial(_scores, network, objective, data, device=device)
+    source = _held(data, parts, device)
+    batches = StepLoader(_batches(recipe, objective, data, source, parts.train_N, seed, device), lambda: 0, recipe.steps)
+    look = partial(_scores, network, objective, data, source, device=device)
     best, state, chosen, total = -math.inf, network.learned(), 0, 0.0
     history: list[EpochReport] = []
     for step, batch in enumerate(batches, 1):
@@ -107,7 +110,7 @@ def build_classifier(encoder: Method, recipe: HeadRecipe, data: Labelled, parts:
     """The encoder with a new head as wide as what it reads. Raises as `train_head`."""
     encoder = encoder.to(device).eval()
     with torch.inference_mode():
-        batch = _all_crops(recipe, data, parts.train_N[:1], device)[0]
+        batch = _all_crops(recipe, data, data.store, parts.train_N[:1], device)[0]
         width = read_of(encoder, recipe, batch)[0].shape[-1]
     torch.manual_seed(seed)
     return Classifier(encoder, recipe, len(data.classes), width).to(device)
@@ -124,8 +127,22 @@ def _learns(network: Classifier, data: Labelled) -> list[nn.Parameter]:
     return encoder.finetune_parameters(Modality.IMAGE if isinstance(data.store, ImageStore) else Modality.ECG)
 
 
+def _held(data: Labelled, parts: Parts, device: torch.device) -> AnyStore | Resident:
+    """What signals are read from: the device, where they fit there."""
+    if not isinstance(data.store, Store):
+        return data.store
+    wanted_N = np.concatenate([parts.train_N, parts.validation_N, parts.judged_N])
+    return hold(data.store, data.rows_N[wanted_N], device) or data.store
+
+
 def _batches(
-    recipe: HeadRecipe, objective: Objective, data: Labelled, train_N: IntArray, seed: int, device: torch.device
+    recipe: HeadRecipe,
+    objective: Objective,
+    data: Labelled,
+    source: AnyStore | Resident,
+    train_N: IntArray,
+    seed: int,
+    device: torch.device,
 ) -> Callable[[int], Batch]:
     """Gives the batch of a step, with targets in the place of labels: whole records, or a random crop of each."""
     order = BatchOrder(len(train_N), min(recipe.batch_size, len(train_N)), seed)
@@ -134,7 +151,7 @@ def _batches(
 
     def read(step: int) -> Batch:
         chosen = order.positions(step)
-        batch = batch_of(data.store, data.rows_N[train_N[chosen]], device)
+        batch = batch_of(source, data.rows_N[train_N[chosen]], device)
         if recipe.crop is not None and recorded_N is not None:
             batch = cut(batch, np.arange(len(chosen)), random_starts(recorded_N[chosen], recipe.crop, seed, step), recipe.crop)
         return replace(batch, labels_BC=torch.from_numpy(target_NC[chosen]).to(device))
@@ -158,13 +175,15 @@ def _step(network: Classifier, objective: Objective, batch: Batch, optimizer: to
     return value
 
 
-def _scores(network: Classifier, objective: Objective, data: Labelled, positions: IntArray, device: torch.device) -> NDArray[np.float32]:
+def _scores(
+    network: Classifier, objective: Objective, data: Labelled, source: AnyStore | Resident, positions: IntArray, device: torch.device
+) -> NDArray[np.float32]:
     """Scores (N, C) of records, those of a record's crops aggregated."""
     network.eval()
     found = []
     with torch.inference_mode():
         for start in range(0, len(positions), _RECORDS):
-            batch, record_M = _all_crops(network.recipe, data, positions[start : start + _RECORDS], device)
+            batch, record_M = _all_crops(network.recipe, data, source, positions[start : start + _RECORDS], device)
             found.append(aggregate(network(batch).cpu().numpy(), record_M, network.recipe.aggregate))
     outputs_NC = np.concatenate(found)
     bad_N = ~np.isfinite(outputs_NC).all(axis=1)
@@ -174,10 +193,12 @@ def _scores(network: Classifier, objective: Objective, data: Labelled, positions
     return objective.scores(outputs_NC)
 
 
-def _all_crops(recipe: HeadRecipe, data: Labelled, positions: IntArray, device: torch.device) -> tuple[Batch, IntArray]:
+def _all_crops(
+    recipe: HeadRecipe, data: Labelled, source: AnyStore | Resident, positions: IntArray, device: torch.device
+) -> tuple[Batch, IntArray]:
     """What evaluation reads of some records, and to which of them each crop belongs."""
     rows_N = data.rows_N[positions]
-    batch = batch_of(data.store, rows_N, device)
+    batch = batch_of(source, rows_N, device)
     if recipe.crop is None or recipe.stride is None:
         return batch, np.arange(len(rows_N))
     record_M, start_M = strided_starts(recorded_samples(data.store, rows_N, recipe.crop), recipe.crop, recipe.stride)

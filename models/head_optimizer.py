@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,9 @@ import torch
 from torch import nn
 
 from models.head_recipes import HeadRecipe
+from models.optim import adamw
 from models.readouts import Classifier
+from models.schedules import Cosine, linear
 
 
 def build_optimizer(
@@ -24,8 +25,7 @@ def build_optimizer(
         recipe: rates, decay, betas and schedule.
     """
     groups = parameter_groups(network, learns, recipe)
-    fused = next(network.head.parameters()).device.type == "cuda"
-    optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=fused)
+    optimizer = adamw(groups, lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay)
     if recipe.schedule == "one_cycle":
         peaks = [group["lr"] for group in groups]
         return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=peaks, total_steps=max(recipe.steps, 2))
@@ -58,10 +58,7 @@ def learning_rate(recipe: HeadRecipe, step: int) -> float:
 
     The cosine reaches its end at the last step, the line after it.
     """
-    if step < recipe.warmup:
-        return recipe.first_lr + (recipe.lr - recipe.first_lr) * step / recipe.warmup
-    if recipe.final_lr is None:
-        return recipe.lr
-    passed, length = step - recipe.warmup, recipe.steps - recipe.warmup
-    share = passed / max(1, length) if recipe.schedule == "linear" else (1 - math.cos(math.pi * passed / max(1, length - 1))) / 2
-    return recipe.lr + (recipe.final_lr - recipe.lr) * min(1.0, share)
+    if recipe.schedule == "linear" and recipe.final_lr is not None and step >= recipe.warmup:
+        return linear(step - recipe.warmup, recipe.steps - recipe.warmup, recipe.lr, recipe.final_lr)
+    final = recipe.lr if recipe.final_lr is None else recipe.final_lr
+    return Cosine(recipe.steps, recipe.lr, final, recipe.warmup, recipe.first_lr)(step)
