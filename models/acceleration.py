@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,10 +27,14 @@ def allow_tf32() -> None:
     torch.backends.cudnn.allow_tf32 = True
 
 
-def compile_parts(parts: Sequence[nn.Module]) -> None:
+def compile_parts(parts: Sequence[nn.Module], backend: str | Callable[..., Any] = "inductor") -> None:
     """Compile modules in place; shapes that turn out to vary become dynamic.
 
     Compilation happens when a module is called first. What cannot be compiled then runs as it is, and torch logs why.
+
+    Args:
+        parts: modules; their parameters and names stay as they are.
+        backend: of `torch.compile`.
     """
     if not parts:
         return
@@ -37,7 +42,7 @@ def compile_parts(parts: Sequence[nn.Module]) -> None:
 
     torch._dynamo.config.suppress_errors = True
     for part in parts:
-        part.compile()
+        part.compile(backend=backend)
     _log.info("%d parts of the network are compiled: %s", len(parts), ", ".join(type(part).__name__ for part in parts))
 
 
