@@ -10,6 +10,9 @@ from models.data import TrainingData
 from models.errors import TrainingError
 from models.types import Batch, Losses
 
+LOOKED_AT_ONCE = ("cpu",)
+"""Kinds of devices that answer without being waited for."""
+
 _SHOWN = 20
 
 
@@ -44,7 +47,7 @@ class LossWatch:
         parts = {name: value.detach() for name, value in losses.parts.items()}
         whole_B = torch.isfinite(batch.signal_BLT).flatten(1).all(dim=1)
         self._seen.append(_Step(step, losses.total.detach(), parts, batch.row_B, whole_B))
-        if losses.total.device.type == "cpu":
+        if losses.total.device.type in LOOKED_AT_ONCE:
             self.inspect()
 
     def inspect(self) -> None:

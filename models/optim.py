@@ -19,4 +19,4 @@ def adamw(groups: Iterable[nn.Parameter] | Iterable[dict[str, Any]], **options: 
     listed: list[Any] = list(groups)
     parameters = [p for group in listed for p in (group["params"] if isinstance(group, dict) else [group])]
     fused = bool(parameters) and all(p.device.type == "cuda" for p in parameters)
-    return torch.optim.AdamW(listed, fused=fused, **options)
+    return torch.optim.AdamW(listed, fused=fused or None, **options)

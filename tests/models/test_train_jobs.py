@@ -127,6 +127,26 @@ def test_a_loss_that_is_not_finite_names_step_and_records(study: Study) -> None:
     assert main([str(job)]) == 1
 
 
+def test_a_loss_that_is_not_finite_reaches_no_checkpoint(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where losses are looked at only now and then: here they would be logged after 8 steps."""
+    import models.loss_watch
+
+    monkeypatch.setattr(models.loss_watch, "LOOKED_AT_ONCE", ())
+    options = {"lr": 1e30, "log_every": 8, "validate_every": 0, "checkpoint_every": 4, "max_steps": 12}
+    with pytest.raises(TrainingError, match=r"the loss of step [123] is (nan|inf).*records r0\d{3}"):
+        run(read_job(study.job("pretrain", "hot", options=options)), Progress(0))
+    assert not (study.folder / "hot" / "last.ckpt").exists() and not (study.folder / "hot" / "bundle").exists()
+
+
+def test_a_run_says_how_fast_it_is(study: Study, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        assert main([str(study.job("pretrain", "fast", options={"max_steps": 4}))]) == 0
+    assert "records/s, MFU" in caplog.text and "of the time waiting for data" in caplog.text
+    result = json.loads((study.folder / "fast" / "result.json").read_text())
+    for speed in (*rows(study.folder / "fast" / "metrics.jsonl"), result["timing"]):
+        assert speed["records_per_s"] > 0 and 0 < speed["mfu"] < 1 and 0 <= speed["wait_share"] < 1
+
+
 def test_zero_steps_deliver_the_untrained_network(study: Study) -> None:
     job = study.job("pretrain", "supervised", method="supervised", options={"max_steps": 0}, reports=None)
     assert main([str(job)]) == 0

@@ -13,6 +13,7 @@ from models.method import Method
 from models.methods.melp.spec import MelpConfig
 from models.objectives.captioning import token_mean, token_sums
 from models.objectives.masked_language import LanguageHead, mask_tokens
+from models.optim import adamw
 from models.types import Batch, Features, Losses
 
 
@@ -59,7 +60,7 @@ class LanguageModel(Method):
 
     def optimizers(self, total_steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
         """AdamW with one cosine."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
+        optimizer = adamw(self.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
         return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, total_steps), eta_min=1e-8)
 
     def prepare(self, texts: list[str]) -> None:

@@ -37,6 +37,7 @@ from models.methods.melp.spec import MelpConfig
 from models.objectives.beats import beat_loss
 from models.objectives.captioning import token_mean, token_sums
 from models.objectives.contrastive import LogitScale, info_nce
+from models.optim import adamw
 from models.types import Batch, Features, Losses
 
 
@@ -128,7 +129,7 @@ class Melp(ContrastiveMethod):
         """AdamW (0.9, 0.95) over everything that learns, in one group, with the configured cosine."""
         config = self.config
         learning = [p for p in self.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(learning, lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay)
+        optimizer = adamw(learning, lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay)
         self.scale.clamp_after(optimizer)
         if config.schedule == "cosine_restarts":
             half = max(1, total_steps // 2)

@@ -32,6 +32,7 @@ from models.layers import AttentionPool, Mlp, scale_to_unit
 from models.method import ContrastiveMethod
 from models.methods.merl.spec import MerlConfig
 from models.objectives.contrastive import info_nce
+from models.optim import adamw
 from models.types import Batch, Features, Losses
 
 
@@ -89,7 +90,7 @@ class Merl(ContrastiveMethod):
     def optimizers(self, total_steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
         """AdamW (0.9, 0.999) over everything that learns, with the configured cosine."""
         config = self.config
-        optimizer = torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=config.lr, weight_decay=config.weight_decay)
+        optimizer = adamw([p for p in self.parameters() if p.requires_grad], lr=config.lr, weight_decay=config.weight_decay)
         if config.schedule == "cosine_restarts":
             return optimizer, torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, config.restart_steps, eta_min=1e-8)
         return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, total_steps), eta_min=1e-8)

@@ -30,6 +30,7 @@ from models.method import ContrastiveMethod
 from models.methods.more.reports import segments, with_prefixes
 from models.methods.more.spec import MoreConfig
 from models.objectives.contrastive import LogitScale, multi_pair_info_nce, world_size
+from models.optim import adamw
 from models.types import Batch, Features, Losses, Modality
 
 _MEAN, _SPREAD = 0.499, 0.293
@@ -159,7 +160,7 @@ class More(ContrastiveMethod):
         groups: list[dict[str, Any]] = [{"params": [p for p in self.parameters() if p.requires_grad and p is not scale]}]
         if scale.requires_grad:
             groups.append({"params": [scale], "weight_decay": 0.0})
-        optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+        optimizer = adamw(groups, lr=config.lr, weight_decay=config.weight_decay)
         self.scale.clamp_after(optimizer)
         if config.schedule == "cosine":
             return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, total_steps), eta_min=config.lr_end)

@@ -33,6 +33,7 @@ from models.objectives.symile import (
     pairwise_loss,
     symile_loss,
 )
+from models.optim import adamw
 from models.types import Batch, Features, Losses
 
 
@@ -109,7 +110,7 @@ class Symile(ContrastiveMethod):
         """AdamW (0.9, 0.999) at a constant learning rate; the scale is not decayed."""
         decayed = [p for n, p in self.named_parameters() if p.requires_grad and not n.startswith("scale.")]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": list(self.scale.parameters()), "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=self.config.lr, weight_decay=self.config.weight_decay)
+        optimizer = adamw(groups, lr=self.config.lr, weight_decay=self.config.weight_decay)
         if self.config.maximum_scale is not None:
             self.scale.clamp_after(optimizer)
         return optimizer, None
