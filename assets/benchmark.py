@@ -101,7 +101,7 @@ class Entry:
     @property
     def slug(self) -> str:
         """Folder name: always with a dot, so that it is never taken for a partition."""
-        return f"{self.method}.{self.name}" + (f"+{digest(dict(self.options))[:8]}" if self.options else "")
+        return f"{self.method}.{self.name}" + (f"-{digest(dict(self.options))[:8]}" if self.options else "")
 
     @property
     def label(self) -> str:

@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HEADER = (
-    *("entry", "protocol", "labels", "seed", "macro AUROC [95 %]", "90 %, by record", "AUPRC", "F", "random init", "test records"),
-    *("saw test patients", "note"),
+    *("entry", "protocol", "labels", "seed", "macro AUROC [95 %]", "by record", "AUPRC", "F", "random init", "records"),
+    *("saw test", "note"),
 )
 CAPTION = (
     "In brackets: 95 % interval over 1,000 resamples of patients, every class present. By record: the benchmark's printed form, 90 % over "
-    "resampled records. F: sample-centric, at the one threshold that is best on the validation folds. Published: as printed, under the "
+    "resampled records. Records: how many are judged. Saw test: whether test patients were trained on. F: sample-centric, at the one threshold that is best on the validation folds. Published: as printed, under the "
     "protocol and on the data that the source names; numbers of different protocols cannot be compared."
 )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +11,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from models.errors import ConfigurationError, EinthovenError
+from models.errors import EinthovenError
+from orchestration.cli_benchmark import benchmark, compare
 from orchestration.cli_data import data_app
 from orchestration.cli_task import task_app
+from orchestration.options import overrides_of
 from orchestration.terminal import console, problems
 
 app = typer.Typer(
@@ -27,6 +28,8 @@ new_app = typer.Typer(no_args_is_help=True, help="Skeletons for a method or data
 app.add_typer(data_app, name="data")
 app.add_typer(task_app, name="task")
 app.add_typer(new_app, name="new")
+app.command()(benchmark)
+app.command()(compare)
 
 DatasetOption = Annotated[str, typer.Option("--dataset", "-d", help="a dataset from `einthoven data list`")]
 
@@ -71,7 +74,7 @@ def run(
     from orchestration.instance import get_instance
     from orchestration.pipeline import Step, execute, plan
 
-    overrides = _overrides(option or [])
+    overrides = overrides_of(option or [])
     steps: list[Step] = []
     for method in dict.fromkeys(methods):
         planned = plan(method, dataset, preset, seed, overrides=overrides, baselines=baselines)
@@ -212,20 +215,6 @@ def new_dataset(
 
     for path in write_dataset(name, folder):
         console.print(f"wrote {path}")
-
-
-def _overrides(options: list[str]) -> dict[str, Any]:
-    import yaml
-
-    overrides = {}
-    for item in options:
-        name, separator, value = item.partition("=")
-        if not separator:
-            raise ConfigurationError(f"--option {item!r} must look like name=value")
-        overrides[name] = yaml.safe_load(value)
-        if isinstance(overrides[name], str) and re.fullmatch(r"[-+]?[0-9]+[eE][-+]?[0-9]+", value):
-            overrides[name] = float(value)  # 1e-3, which YAML takes for a word
-    return overrides
 
 
 def _actor() -> str:
