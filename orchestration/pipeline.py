@@ -67,13 +67,13 @@ def plan(
     fitting = [(s, presets_for(s, source)) for s in others]
     runs = [(s, {"preset": preset if preset in found else found[0], "seed": seed}) for s, found in fitting if found]
     runs.append((spec, asked))  # after the baselines, so that they stand on the leaderboard when the method is judged
-    steps = _data_steps([(s, _options(s, config)) for s, config in reversed(runs)], source)
+    steps = data_steps([(s, _options(s, config)) for s, config in reversed(runs)], source)
     for s, config in runs:
         trained = [("encoder", s.name)] if s.first_stage is None else [(s.first_stage.name, s.name), ("encoder", s.name)]
         keys = [*trained, *(("head", s.name, t) for t in task_homes(s, source)), ("evaluation", s.name), ("leaderboard",)]
         if not s.baseline:
             keys.append(("registry", s.name))
-        steps.append(Step(tuple(keys), dataset, {_op(*parts): {"config": config} for parts in trained}))
+        steps.append(Step(tuple(keys), dataset, {op_name(*parts): {"config": config} for parts in trained}))
     return steps
 
 
@@ -93,7 +93,7 @@ def _options(spec: MethodSpec, config: dict[str, Any]) -> Any:
     return overridden(spec, config["preset"], {k: v for k, v in config.items() if k not in ("preset", "seed")})
 
 
-def _data_steps(runs: Sequence[tuple[MethodSpec, Any]], source: type[Dataset]) -> list[Step]:
+def data_steps(runs: Sequence[tuple[MethodSpec, Any]], source: type[Dataset]) -> list[Step]:
     """Everything that methods read of a dataset and of those paired with it, in an order in which it can be made."""
     keys: list[Key] = []
     for spec, options in runs:
@@ -135,7 +135,7 @@ def execute(steps: Sequence[Step], instance: dg.DagsterInstance, announce: Any) 
         except dg.DagsterInvalidConfigError as error:
             raise ConfigurationError(f"{step.title}: {'; '.join(e.message for e in error.errors)}") from error
         if not outcome.success:
-            raise RunFailedError(_why(outcome))
+            raise RunFailedError(why_failed(outcome))
 
 
 def _require_known(graph: AssetGraph, step: Step) -> None:
@@ -151,7 +151,7 @@ def _require_known(graph: AssetGraph, step: Step) -> None:
             raise ConfigurationError(f"{'/'.join(parts)} has no partition {step.partition!r}; choose one of {choices}")
 
 
-def _why(outcome: dg.ExecuteInProcessResult) -> str:
+def why_failed(outcome: dg.ExecuteInProcessResult) -> str:
     """The messages of what failed in a run: assets with their typed error, checks with their verdict."""
     messages = []
     for event in outcome.all_events:
@@ -179,5 +179,6 @@ def _why(outcome: dg.ExecuteInProcessResult) -> str:
     return "\n".join(messages) or "the run failed; see Dagster's UI"
 
 
-def _op(*parts: str) -> str:
+def op_name(*parts: str) -> str:
+    """The step that materialises an asset, as run configuration names it."""
     return "__".join(asset_key(*parts).path)
