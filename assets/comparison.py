@@ -94,7 +94,7 @@ def choose(
     found = list(held)
     sides = []
     for name in (first, second):
-        named = [c for c in found if name in c.names]
+        named = [c for c in found if name == c.label] or [c for c in found if name in c.names]  # a full name means itself alone
         if not named:
             raise BenchmarkError(
                 f"the benchmark has no entry {name!r} on this task; it has {', '.join(sorted({c.label for c in found})) or 'none'}"
