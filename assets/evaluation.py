@@ -3,6 +3,7 @@
 predictions/*.parquet   scores of heads and of zero-shot classification
 ranks/*.parquet         places of queries: retrieval, patient identification
 generated/*.parquet     reports that were written, beside those in the data
+answers/*.parquet       answers that were given to questions, beside the true ones
 explanations.parquet    what a fused head's decisions rest on, its maps in explanations/*.npy
 metrics.parquet         all metrics
 """
@@ -17,18 +18,30 @@ import dagster as dg
 from assets.access import strictest
 from assets.compute import Compute, collect, run_job
 from assets.dataset import Dataset, Split, get_dataset
-from assets.evaluation_figures import draw, report_sample, summary
+from assets.evaluation_figures import answer_sample, draw, report_sample, summary
 from assets.judging import Homes, Judged
 from assets.materialize import WorkspaceResource, asset_key, explained, require, result, shows_content, versions
 from assets.outputs import Built, Key, Output, Workspace, identify
 from assets.scoring import HEADLINES
 from assets.settings import Settings
-from assets.training import configured, dataset_deps, datasets_for, inputs_for, mapped, partitions_for, task_homes, tasks_for, tasks_of
+from assets.training import (
+    asks_questions,
+    configured,
+    dataset_deps,
+    datasets_for,
+    deps_on,
+    inputs_for,
+    mapped,
+    partitions_for,
+    task_homes,
+    tasks_for,
+    tasks_of,
+)
 from models.registry import get_spec
 from models.spec import MethodSpec
 
 CODE_VERSION = "2"
-TABLES = ("predictions", "ranks", "generated", "explanations", "explanations.parquet")
+TABLES = ("predictions", "ranks", "generated", "answers", "explanations", "explanations.parquet")
 """What jobs write."""
 
 
@@ -59,6 +72,8 @@ def evaluation_asset(method: str) -> dg.AssetsDefinition:
             extra = {"tables": output.facts["tables"], "metrics": dg.MetadataValue.md(summary(output))}
             if output.facts["reports"] and shows_content(context.instance, settings, output):
                 extra["reports"] = dg.MetadataValue.md(report_sample(output))
+            if output.facts.get("questions") and shows_content(context.instance, settings, output):
+                extra["questions"] = dg.MetadataValue.md(answer_sample(output))
             return result(context, output, settings, extra)
 
     return evaluation
@@ -66,9 +81,10 @@ def evaluation_asset(method: str) -> dg.AssetsDefinition:
 
 def _data_deps(spec: MethodSpec) -> list[dg.AssetDep]:
     asks = set(spec.protocols)
+    asked = deps_on((Key(("questions", d.name)), d.name) for d in datasets_for(spec) if asks_questions(spec, d))
     if asks & {"retrieval", "generation", "explanation"}:
-        return dataset_deps(spec)
-    return dataset_deps(spec, "cleaned") if asks & {"zero_shot", "identification"} else []
+        return [*dataset_deps(spec), *asked]
+    return [*(dataset_deps(spec, "cleaned") if asks & {"zero_shot", "identification"} or asked else []), *asked]
 
 
 def make_evaluation(context: dg.AssetExecutionContext, settings: Settings, compute: Compute, spec: MethodSpec, dataset_name: str) -> Output:
@@ -126,9 +142,11 @@ def score(folder: Path, dataset: type[Dataset], homes: Homes) -> Built:
     """Compute the rows of metrics.parquet from all tables of a folder."""
     import pandas as pd
 
+    from assets.answer_scoring import score_answers
     from assets.rank_scoring import compare_rank_arms, score_ranks
     from assets.report_scoring import score_reports
     from assets.scoring import compare_arms, score_table
+    from models.answer_tables import read_answers
     from models.predictions import read_predictions
     from models.rank_tables import read_ranks
     from models.report_tables import read_generated
@@ -139,6 +157,7 @@ def score(folder: Path, dataset: type[Dataset], homes: Homes) -> Built:
     tables = [read_predictions(p) for p in sorted((folder / "predictions").glob("*.parquet"))]
     ranks = [read_ranks(p) for p in sorted((folder / "ranks").glob("*.parquet"))]
     reports = [read_generated(p) for p in sorted((folder / "generated").glob("*.parquet"))]
+    answers = [read_answers(p) for p in sorted((folder / "answers").glob("*.parquet"))]
     rows: list[dict[str, Any]] = []
     for table in tables:
         split = splits(table.origin.task)
@@ -149,8 +168,10 @@ def score(folder: Path, dataset: type[Dataset], homes: Homes) -> Built:
         rows += score_ranks(ranked, dataset.split.test)
     rows += compare_rank_arms(ranks, dataset.split.test)
     rows += score_reports(reports) if reports else []
+    rows += score_answers(answers, dataset.split.test)
     pd.DataFrame(rows).to_parquet(folder / "metrics.parquet", index=False)
-    return Built(rows=len(rows), facts={"tables": len(tables) + len(ranks) + len(reports), "reports": len(reports)})
+    n_tables = len(tables) + len(ranks) + len(reports) + len(answers)
+    return Built(rows=len(rows), facts={"tables": n_tables, "reports": len(reports), "questions": len(answers)})
 
 
 def _require_same_encoder(head: Output, encoder: Output) -> None:

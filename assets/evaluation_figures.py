@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SHOWN_REPORTS = 4
 _SUMMARY = (
     *("macro_auroc", "single_label_macro_auroc", "recall@1", "recall@5", "recall@10", "median_rank", "accuracy"),
-    *("bleu_1", "bleu_4", "rouge_l", "meteor"),
+    *("bleu_1", "bleu_4", "rouge_l", "meteor", "exact_match"),
 )
 
 
@@ -28,6 +28,8 @@ def draw(folder: Path, judged: Judged, upstream: Mapping[str, Output]) -> None:
         _draw_reports(folder, judged, upstream)
     if (folder / "explanations.parquet").exists():
         _draw_explanations(folder, judged, upstream)
+    if (folder / "answers").exists():
+        _draw_answers(folder, judged)
 
 
 def _draw_roc(folder: Path, homes: Homes, test_folds: tuple[int, ...]) -> None:
@@ -90,6 +92,17 @@ def _draw_explanations(folder: Path, judged: Judged, upstream: Mapping[str, Outp
         explanation_figure(folder / "figures" / f"explanation-{number}.png", look, title)
 
 
+def _draw_answers(folder: Path, judged: Judged) -> None:
+    import pandas as pd
+
+    from assets.answer_scoring import EXACT
+    from assets.plots_answers import answers_figure
+
+    metrics = pd.read_parquet(folder / "metrics.parquet")
+    title = f"{_about(judged)}: questions about test recordings"
+    answers_figure(folder / "figures" / "answers.png", metrics[metrics["metric"] == EXACT], title)
+
+
 class Pages:
     """Recordings of a store as they stand on paper."""
 
@@ -146,6 +159,20 @@ def report_sample(output: Output, rows: int = 12) -> str:
     table = read_generated(path)
     lines = ["| record | report in the data | report written |", "|---|---|---|"]
     for cells in list(zip(table.record_id, table.reference, table.generated, strict=True))[:rows]:
+        lines.append("| " + " | ".join(_cell(text) for text in cells) + " |")
+    return "\n".join(lines)
+
+
+def answer_sample(output: Output, rows: int = 12) -> str:
+    """Questions from all over the test records with the true and the given answers, as a Markdown table."""
+    from assets.dataset import get_dataset
+    from models.answer_tables import read_answers
+
+    (path,) = (output.folder / "answers").glob("*-question_answering-pretrained.parquet")
+    held = read_answers(path).of(get_dataset(str(output.key.partition)).split.test).rows
+    lines = ["| record | question | true answer | answer given | right |", "|---|---|---|---|---|"]
+    for row in held[:: max(1, len(held) // rows)][:rows]:
+        cells = (row.record_id, row.question, row.truth, row.answer, "yes" if row.correct else "no")
         lines.append("| " + " | ".join(_cell(text) for text in cells) + " |")
     return "\n".join(lines)
 

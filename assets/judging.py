@@ -14,7 +14,7 @@ from typing import Any
 from assets.dataset import Dataset
 from assets.encoders import data_files
 from assets.outputs import Key, Output
-from assets.training import Inputs, job_base
+from assets.training import Inputs, asks_questions, job_base
 from models.spec import MethodSpec
 from models.types import Modality
 
@@ -24,6 +24,8 @@ VOCABULARIES: Mapping[Modality, str] = {Modality.ECG: "scp", Modality.IMAGE: "ch
 PROMPTS = Key(("prompts",))
 REPORTS = 500
 EXPLANATIONS = 4
+QUESTIONS: Mapping[str, int] = {"train": 10_000, "validation": 2_000, "test": 4_000}
+"""How many questions are asked at most, by part; each needs a pass of the encoder of its own."""
 Homes = Mapping[str, tuple[type[Dataset], Modality]]
 
 
@@ -54,6 +56,8 @@ class Judged:
             found += inputs.keys
         if "identification" in asks:
             found.append(inputs.signals)
+        if asks_questions(self.spec, self.dataset) and inputs.signals is not None:
+            found += [inputs.signals, self._questions]
         if "explanation" in asks:
             found += [self._labels(task) for task in self._image_tasks()]
         return list(dict.fromkeys(key for key in found if key is not None))
@@ -72,6 +76,10 @@ class Judged:
             made["generation"] = self._base("generation") | data_files(self.inputs, dict(upstream)) | {"limit": REPORTS}
         if "identification" in asks and self.inputs.signals is not None:
             made["identification"] = self._base("identification") | {"store": self._folder(upstream, self.inputs.signals)}
+        if asks_questions(self.spec, self.dataset) and self.inputs.signals is not None:
+            entries = {"store": self._folder(upstream, self.inputs.signals), "limits": dict(QUESTIONS)}
+            entries["questions"] = str(upstream[str(self._questions)].path("questions.parquet"))
+            made["question_answering"] = self._base("question_answering") | entries
         if "explanation" in asks and (head := self._fused_head(upstream)):
             task, path = head
             labels = str(upstream[str(self._labels(task))].path("labels.parquet"))
@@ -109,6 +117,10 @@ class Judged:
 
     def _image_tasks(self) -> list[str]:
         return [t for t, (_, modality) in self.homes.items() if modality is Modality.IMAGE and self.inputs.images is not None]
+
+    @property
+    def _questions(self) -> Key:
+        return Key(("questions", self.dataset.name))
 
     def _labels(self, task: str) -> Key:
         return Key(("labels", self.homes[task][0].name), task)

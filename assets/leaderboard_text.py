@@ -30,6 +30,8 @@ def to_markdown(table: pd.DataFrame) -> str:
         "were obtained by others, under the protocol and on the data their source names. Our labels are exact: aligned by class name.",
         "Retrieval, identification and generated reports have metrics of their own; chance is what an order by lot gives, or what the",
         "same reports score against those of other patients.",
+        "Questions are answered exactly or not, over all (no direction) and by type; chance is the most frequent training answer to the",
+        "same words, and text_only is the same encoder with a flat line to read.",
         "",
     ]
     for (dataset, task), group in table.groupby(["dataset", "task"], sort=True):

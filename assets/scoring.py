@@ -24,7 +24,7 @@ LOGIT_PROTOCOLS = ("linear_probe", "finetune", "fused", "fused_image_only")
 """Protocols whose scores are logits, so that a sigmoid makes probabilities; zero-shot scores are cosines and have no calibration."""
 
 AGE_BANDS = ((0.0, 40.0, "under 40"), (40.0, 60.0, "40 to 59"), (60.0, 75.0, "60 to 74"), (75.0, math.inf, "75 and over"))
-HEADLINES = ("macro_auroc", "recall@1", "recall@5", "recall@10", "accuracy", "bleu_1", "bleu_4", "rouge_l", "meteor")
+HEADLINES = ("macro_auroc", "recall@1", "recall@5", "recall@10", "accuracy", "bleu_1", "bleu_4", "rouge_l", "meteor", "exact_match")
 """What rows of the leaderboard are about."""
 
 GAIN_SUFFIX = "_gain_over_random_init"

@@ -6,12 +6,13 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from assets.answer_scoring import FLAT_LINE_GAIN
 from assets.rank_scoring import RANK_METRICS
 from assets.scoring import GAIN_SUFFIX
 from assets.training import task_homes
 from data_checks.context import CheckContext, TableRules
 from data_checks.head import check_tables, read_tables
-from data_checks.judged import Values, rank_values, read_judged, report_values, same
+from data_checks.judged import Values, answer_values, rank_values, read_judged, report_values, same
 from data_checks.suites import metrics_suite
 from data_checks.tables import ROW_NAME, Kind, read_table
 from models.registry import get_spec
@@ -49,11 +50,11 @@ INTERVAL_SLACK = 0.05
 
 
 def check_metrics(c: CheckContext) -> str:
-    """Every metric lies where it can lie, in its interval, and AUROC, recalls and scores of reports are what the stored tables give."""
+    """Every metric lies where it can lie, in its interval, and AUROC, recalls, scores of reports and exact matches are what the stored tables give."""
     table, tables = read_table(c.output.path("metrics.parquet")), read_tables(c)
     check_tables(c, tables)
-    ranks, reports = read_judged(c)
-    if not tables and not ranks and not reports and not table.num_rows:
+    ranks, reports, answers = read_judged(c)
+    if not tables and not ranks and not reports and not answers and not table.num_rows:
         return "there is no table and no metric: the dataset has none of the method's tasks"
     homes = task_homes(get_spec(c.output.key.parts[1]), c.dataset)
     judged: dict[tuple[Hashable, ...], Values] = {}
@@ -62,14 +63,15 @@ def check_metrics(c: CheckContext) -> str:
         judged[_question(t.origin)] = {("", name): value for name, value in auroc_by_metric(t, split.test).items()}
     judged |= {_question(r.origin): rank_values(r, c.dataset.split.test) for r in ranks}
     judged |= {_question(r.origin): report_values(r) for r in reports}
+    judged |= {_question(t.origin): answer_values(t, answers, c.dataset.split.test) for t in answers}
     rules = TableRules(
         "metrics.parquet", table, EVALUATION_COLUMNS, "metric", lambda: metrics_suite(c.dataset), lambda frame: _derive(frame, judged)
     )
     frame = c.validate(rules).get("metrics.parquet")
     if frame is not None:
         _check_covered(c, frame, judged)
-    n = len(tables) + len(ranks) + len(reports)
-    return f"{table.num_rows} metrics of {n} tables are as declared; AUROC, recalls and scores of reports recomputed to {RECOMPUTED_TO:g}"
+    n = len(tables) + len(ranks) + len(reports) + len(answers)
+    return f"{table.num_rows} metrics of {n} tables are as declared; AUROC, recalls, scores of reports and exact matches recomputed to {RECOMPUTED_TO:g}"
 
 
 def _check_covered(c: CheckContext, frame: pd.DataFrame, judged: Mapping[tuple[Hashable, ...], Values]) -> None:
@@ -100,7 +102,7 @@ def _derive(frame: pd.DataFrame, judged: Mapping[tuple[Hashable, ...], Values]) 
     frame["recomputed"] = [_agrees(row, judged) for row in rows]
     value, low, high = frame["value"], frame["low"], frame["high"]
     places = frame["metric"].isin(RANK_METRICS)
-    lowest = places + -1.0 * frame["metric"].str.endswith(GAIN_SUFFIX)
+    lowest = places + -1.0 * frame["metric"].str.endswith((GAIN_SUFFIX, FLAT_LINE_GAIN))
     frame["in_range"] = value.isna() | ((value >= lowest) & (places | (value <= 1)))
     frame["ordered_interval"] = low.isna() | high.isna() | (low <= high)
     slack = INTERVAL_SLACK * value.abs().where(places, 1.0) + places

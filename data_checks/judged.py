@@ -9,11 +9,13 @@ from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from assets.answer_scoring import EXACT, FLAT_LINE_GAIN, TEXT_ONLY, WITH_RECORDINGS
 from assets.rank_scoring import ACCURACY, RECALLS
 from assets.report_scoring import DISTINCT
 from data_checks.context import CheckContext
 from data_checks.head import ARMS
 from data_checks.tables import read_table
+from models.answer_tables import Answers, read_answers
 from models.errors import EinthovenError
 from models.rank_tables import Ranks, read_ranks
 from models.report_tables import Generated, read_generated
@@ -21,15 +23,15 @@ from models.report_tables import Generated, read_generated
 if TYPE_CHECKING:
     import pandas as pd
 
-Table = TypeVar("Table", Ranks, Generated)
+Table = TypeVar("Table", Ranks, Generated, Answers)
 Values = dict[tuple[str, str], float]
 """Metrics by direction and name."""
 
 
-def read_judged(c: CheckContext) -> tuple[list[Ranks], list[Generated]]:
-    """The output's rank tables and tables of reports, after a look at what they hold."""
-    ranks, reports = _read(c, "ranks", read_ranks), _read(c, "generated", read_generated)
-    if ranks or reports:
+def read_judged(c: CheckContext) -> tuple[list[Ranks], list[Generated], list[Answers]]:
+    """The output's rank tables, tables of reports and of answers, after a look at what they hold."""
+    ranks, reports, answers = _read(c, "ranks", read_ranks), _read(c, "generated", read_generated), _read(c, "answers", read_answers)
+    if ranks or reports or answers:
         records = c.records()
         folds: dict[str, set[int]] = {}
         for patient, fold in zip(records["patient_id"], records["fold"], strict=True):
@@ -40,9 +42,14 @@ def read_judged(c: CheckContext) -> tuple[list[Ranks], list[Generated]]:
             _check_reports(c, report_table, records)
         _check_arms(c, ranks, lambda t: [(r.direction, r.pool, r.query_id, r.n_candidates, r.n_true) for r in t.rows])
         _check_arms(c, reports, lambda t: list(zip(t.record_id, t.reference, strict=True)))
+        for answer_table in answers:
+            _check_answers(c, answer_table, records)
+        for protocol in sorted({t.origin.protocol for t in answers}):
+            same_protocol = [t for t in answers if t.origin.protocol == protocol]
+            _check_arms(c, same_protocol, lambda t: [(r.question_id, r.truth, r.by_type, r.by_text) for r in t.rows])
     if (path := c.output.folder / "explanations.parquet").exists():
         _check_explanations(c, path)
-    return ranks, reports
+    return ranks, reports, answers
 
 
 def _read(c: CheckContext, folder: str, read: Callable[[Path], Table]) -> list[Table]:
@@ -102,6 +109,24 @@ def _check_reports(c: CheckContext, table: Generated, records: pd.DataFrame) -> 
         c.findings.fail(f"{name}: records without a report to compare with", blank)
 
 
+def _check_answers(c: CheckContext, table: Answers, records: pd.DataFrame) -> None:
+    name = f"answers/{table.origin.slug}"
+    judged = {*c.dataset.split.validation, *c.dataset.split.test}
+    homes = {str(i): (str(p), int(f)) for i, p, f in zip(records.index, records["patient_id"], records["fold"], strict=True)}
+    faults = {
+        "questions about unknown records": [r.question_id for r in table.rows if r.record_id not in homes],
+        "questions in another fold, or of another patient, than their record": [
+            r.question_id for r in table.rows if r.record_id in homes and homes[r.record_id] != (r.patient_id, r.fold)
+        ],
+        "questions of folds that are neither validation nor test": [r.question_id for r in table.rows if r.fold not in judged],
+        "questions without an answer": [r.question_id for r in table.rows if not (r.answer.strip() and r.truth.strip())],
+        "a question has two rows": [i for i, n in Counter(r.question_id for r in table.rows).items() if n > 1],
+    }
+    for what, found in faults.items():
+        if found:
+            c.findings.fail(f"{name}: {what}", found)
+
+
 def _check_arms(c: CheckContext, tables: Sequence[Table], asked: Callable[[Table], Any]) -> None:
     for task in sorted({t.origin.task for t in tables}):
         arms = {t.origin.arm: t for t in tables if t.origin.task == task}
@@ -156,6 +181,24 @@ def report_values(table: Generated) -> Values:
         bleu = BLEU(lowercase=True, smooth_method="none", max_ngram_order=order).corpus_score(table.generated, [table.reference])
         found["", f"bleu_{order}"] = bleu.score / 100
     return found | {("", DISTINCT): len(set(table.generated)) / len(table.generated)}
+
+
+def answer_values(table: Answers, tables: Sequence[Answers], test_folds: Sequence[int]) -> Values:
+    """Exact match of an answer table, and its gain over the same encoder with a flat line, computed with plain loops."""
+    blind = [t for t in tables if (t.origin.protocol, t.origin.arm) == (TEXT_ONLY, table.origin.arm)]
+    found: Values = {}
+    for direction in ("", *sorted({r.question_type for r in table.rows if r.fold in test_folds})):
+        here, *without = (_exact(t, direction, test_folds) for t in (table, *blind))
+        found[direction, EXACT] = here
+        if table.origin.protocol == WITH_RECORDINGS and without:
+            found[direction, FLAT_LINE_GAIN] = here - without[0]
+    return found
+
+
+def _exact(table: Answers, direction: str, test_folds: Sequence[int]) -> float:
+    here = [r for r in table.rows if r.fold in test_folds and direction in ("", r.question_type)]
+    right = [set(r.answer.split(";")) == set(r.truth.split(";")) for r in here]
+    return mean(right) if right else math.nan
 
 
 def same(a: float, b: float, within: float) -> bool:

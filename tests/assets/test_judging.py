@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from assets.dataset import get_dataset
-from assets.judging import PROMPTS, Judged
+from assets.judging import PROMPTS, QUESTIONS, Judged
 from assets.outputs import Key, Output
 from assets.training import inputs_for, task_homes
 from models.registry import get_spec
@@ -94,6 +95,21 @@ def test_symile_asks_only_what_its_modalities_can_answer(tmp_path: Path) -> None
     jobs = what.jobs(upstream, tmp_path / "run")
     assert "ecg+labs->image" in jobs["retrieval"]["directions"]
     assert not any("ppg" in d or "text" in d for d in jobs["retrieval"]["directions"])
+
+
+def test_who_answers_questions_is_asked_those_of_the_dataset_and_not_more_than_so_many(tmp_path: Path) -> None:
+    what, upstream = judged("merl", tmp_path)
+    asks = replace(what, spec=replace(what.spec, protocols=("question_answering",)))
+    key = Key(("questions", "synthetic"))
+    assert asks.reads() == [asks.inputs.signals, key]
+    assert key not in what.reads()
+    upstream[str(key)] = output(key, tmp_path)
+    (upstream[str(key)].folder / "questions.parquet").touch()
+    (job,) = asks.jobs(upstream, tmp_path / "run").values()
+    assert job["kind"] == "question_answering" and job["questions"].endswith("questions.parquet")
+    assert job["limits"] == dict(QUESTIONS) and set(job["limits"]) == {"train", "validation", "test"}
+    elsewhere = replace(asks, dataset=get_dataset("sph"))
+    assert elsewhere.reads() == [] and elsewhere.jobs(upstream, tmp_path / "run") == {}
 
 
 @pytest.mark.parametrize("method", ["supervised"])
