@@ -1,6 +1,6 @@
 """The signals of a store held on a device as they are stored: int16, so that batches are gathered and scaled there.
 
-Where they do not fit into a share of the free memory, and on a CPU, whose memory map is as fast, nothing is held and records are
+Where they do not fit into a share of the free memory, and on a CPU, whose memory map is faster, nothing is held and records are
 read from the memory map as ever. Both give the same numbers.
 """
 
