@@ -11,18 +11,19 @@ from assets.outputs import Output
 
 if TYPE_CHECKING:
     from assets.plots_page import EcgPage
+    from models.predictions import Predictions
 
 SHOWN_REPORTS = 4
 _SUMMARY = (
     *("macro_auroc", "single_label_macro_auroc", "recall@1", "recall@5", "recall@10", "median_rank", "accuracy"),
-    *("bleu_1", "bleu_4", "rouge_l", "meteor", "exact_match"),
+    *("bleu_1", "bleu_4", "rouge_l", "meteor", "exact_match", "mae", "r2"),
 )
 
 
 def draw(folder: Path, judged: Judged, upstream: Mapping[str, Output]) -> None:
     """Draw every figure for which an evaluation's folder has tables."""
     (folder / "figures").mkdir(exist_ok=True)
-    _draw_roc(folder, judged.homes, judged.dataset.split.test)
+    _draw_predictions(folder, judged.homes, judged.dataset.split.test)
     _draw_ranks(folder, judged)
     if (folder / "generated").exists():
         _draw_reports(folder, judged, upstream)
@@ -32,17 +33,22 @@ def draw(folder: Path, judged: Judged, upstream: Mapping[str, Output]) -> None:
         _draw_answers(folder, judged)
 
 
-def _draw_roc(folder: Path, homes: Homes, test_folds: tuple[int, ...]) -> None:
-    from assets.plots import roc_figure
+def _draw_predictions(folder: Path, homes: Homes, test_folds: tuple[int, ...]) -> None:
+    """ROC curves of the first task of each protocol, and the numbers of each task that predicts some; from the most labels."""
+    from assets.plots import judged_figure
     from models.predictions import read_predictions
 
     tables = [read_predictions(p) for p in sorted((folder / "predictions").glob("*.parquet"))]
     pretrained = [t for t in tables if t.origin.arm == "pretrained"]
-    for protocol in dict.fromkeys(t.origin.protocol for t in pretrained):
-        most_labels = max((t for t in pretrained if t.origin.protocol == protocol), key=lambda t: t.origin.fraction or 0.0)
+    by_figure: dict[str, list[Predictions]] = {}
+    for table in pretrained:
+        name = f"predicted_{table.origin.task}_{table.origin.protocol}" if table.numbers else f"roc_{table.origin.protocol}"
+        by_figure.setdefault(name, []).append(table)
+    for name, shown in by_figure.items():
+        most_labels = max(shown, key=lambda t: t.origin.fraction or 0.0)
         task = most_labels.origin.task
         folds = homes[task][0].split.test if task in homes else test_folds
-        roc_figure(folder / "figures" / f"roc_{protocol}.png", most_labels.folds(folds))
+        judged_figure(folder / "figures" / f"{name}.png", most_labels.folds(folds))
 
 
 def _draw_ranks(folder: Path, judged: Judged) -> None:
@@ -140,14 +146,15 @@ def summary(output: Output) -> str:
     table = pd.read_parquet(output.path("metrics.parquet"))
     table = table[table["metric"].isin(_SUMMARY)]
     order = table["metric"].map(_SUMMARY.index)
-    table = table.assign(_order=order).sort_values(["task", "protocol", "direction", "fraction", "prompts", "_order", "arm"])
-    lines = ["| task | protocol | labels | prompts | direction | encoder | metric | value | 95 % interval | chance |", "|" + "---|" * 10]
+    table = table.assign(_order=order).sort_values(["task", "protocol", "channels", "direction", "fraction", "prompts", "_order", "arm"])
+    header = "| task | protocol | labels | channels | prompts | direction | encoder | metric | value | 95 % interval | chance |"
+    lines = [header, "|" + "---|" * 11]
     for row in table.to_dict("records"):
         share = "" if pd.isna(row["fraction"]) else f"{row['fraction']:.0%}"
         interval = "" if pd.isna(row["low"]) else f"{row['low']:.3f} to {row['high']:.3f}"
         chance = "" if pd.isna(row["chance"]) else f"{row['chance']:.3f}"
-        cells = [row["task"], row["protocol"], share, row["prompts"], row["direction"], row["arm"], row["metric"], f"{row['value']:.3f}"]
-        lines.append("| " + " | ".join([*map(str, cells), interval, chance]) + " |")
+        about = [row["task"], row["protocol"], share, row["channels"], row["prompts"], row["direction"], row["arm"], row["metric"]]
+        lines.append("| " + " | ".join([*map(str, about), f"{row['value']:.3f}", interval, chance]) + " |")
     return "\n".join(lines)
 
 

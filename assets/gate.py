@@ -5,7 +5,7 @@ Rule, on the number that the method's spec names (task, protocol, label fraction
 - against a champion, the lower end of the paired 95 % patient interval of challenger - champion is above `gate.margin`;
 - without one, the lower end of the paired interval of challenger - its random-initialised twin is above 0;
 - no subgroup (sex, age band) falls behind the champion by more than `gate.subgroup_margin`;
-- the macro calibration error exceeds the champion's by at most `gate.calibration_margin`;
+- the macro calibration error exceeds the champion's by at most `gate.calibration_margin`; not asked for of tasks that are numbers;
 - all blocking checks are green, no test patient was trained on, and the bundle is what its SHA256SUMS says.
 """
 
@@ -21,15 +21,21 @@ from typing import TYPE_CHECKING, Any, cast
 import yaml
 
 from assets.bundles import WEIGHTS, BundleError, bundle_sums, verify_bundle
-from assets.scoring import LOGIT_PROTOCOLS, Person, ScoringError, align, compare, probabilities, subgroups
+from assets.scoring import LOGIT_PROTOCOLS, Person, ScoringError, align, compare, probabilities, ranked, subgroups
 from models.errors import ConfigurationError
 from models.predictions import Predictions
 from models.spec import GateRule
 
 if TYPE_CHECKING:
-    from models.metrics.bootstrap import Interval, Metric
+    import numpy as np
+    from numpy.typing import NDArray
 
-METRICS = ("macro_auroc", "macro_auprc")
+    from models.metrics.bootstrap import Interval
+
+METRICS = ("macro_auroc", "macro_auprc", "mae")
+ERRORS = ("mae",)
+"""Of numbers, in their unit, smaller is better; margins are then shares of the champion's error."""
+
 MIN_SUBGROUP_PATIENTS = 20
 MIN_SUBGROUP_LABELS = 5
 """A class counts in a subgroup with this many positives and negatives; below it the difference of two models is noise."""
@@ -40,8 +46,9 @@ class GateMargins:
     """Section `gate` of params.yaml.
 
     Attributes:
-        margin: what a challenger must gain over the champion; below zero it is a loss that is tolerated.
-        subgroup_margin: the largest loss in a subgroup.
+        margin: what a challenger must gain over the champion; below zero it is a loss that is tolerated. Of a task that is a number
+            a share of the champion's error.
+        subgroup_margin: the largest loss in a subgroup, likewise.
         calibration_margin: the largest rise of the macro calibration error.
     """
 
@@ -160,11 +167,17 @@ def decide(
         seed: of the resamples.
 
     Raises:
-        ConfigurationError: the rule names a metric that the gate cannot compute.
+        ConfigurationError: the rule names a metric that the gate cannot compute, or not of such a task, or the wrong direction.
         ScoringError: a table has no test records, or a record has no entry in `people`.
     """
     if rule.metric not in METRICS:
         raise ConfigurationError(f"the gate cannot judge {rule.metric!r}; choose one of {', '.join(METRICS)}")
+    is_error, numbers = rule.metric in ERRORS, challenger.predictions.numbers
+    if is_error != numbers or (is_error and rule.direction == "higher"):
+        kind = "a number" if numbers else "about classes"
+        raise ConfigurationError(
+            f"the gate cannot judge task {rule.task!r}, which is {kind}, by {rule.metric}, {rule.direction} being better; correct the method's gate"
+        )
     if champion is not None and champion.bundle_sha256 == challenger.bundle_sha256:
         same = Reason(
             "already_champion", True, f"{challenger.label} has the bundle of the champion", {"bundle_sha256": challenger.bundle_sha256}
@@ -232,10 +245,8 @@ def _bundle(challenger: Contender, folder: Path) -> Reason:
 def matches(rule: GateRule, table: Predictions) -> bool:
     """Whether a table is the one that a gate rule names; the task may be written with or without its dataset."""
     origin = table.origin
-    return rule.task in (origin.task, f"{origin.dataset}/{origin.task}") and (rule.protocol, rule.fraction) == (
-        origin.protocol,
-        origin.fraction,
-    )
+    about = rule.task in (origin.task, f"{origin.dataset}/{origin.task}")
+    return about and (rule.protocol, rule.fraction, None) == (origin.protocol, origin.fraction, origin.channels)
 
 
 def _rule(rule: GateRule, challenger: Contender, champion: Contender | None) -> Reason:
@@ -269,13 +280,16 @@ def _better(
 ) -> Reason:
     other = champion.predictions if champion else cast(Predictions, challenger.random_init)
     pair = (challenger.predictions, other) if rule.direction == "higher" else (other, challenger.predictions)
-    gain: Interval = compare(*pair, test_folds, metric=cast("Metric", rule.metric), seed=seed, n_resamples=n)
+    gain: Interval = compare(*pair, test_folds, metric=rule.metric, seed=seed, n_resamples=n)
     need = margins.margin if champion else 0.0
+    if rule.metric in ERRORS and champion:
+        need *= _error(champion.predictions.folds(tuple(test_folds)))
     passed = bool(gain.low > need)
     against = champion.label if champion else "its random-initialised twin"
     verdict = "is better than" if passed else "is not shown to be better than"
+    differs = "is smaller by" if rule.direction == "lower" else "differs by"
     message = (
-        f"{challenger.label} {verdict} {against}: {rule.metric} differs by {gain.value:+.4f}, 95 % interval {gain.low:+.4f} to {gain.high:+.4f} "
+        f"{challenger.label} {verdict} {against}: {rule.metric} {differs} {gain.value:+.4f}, 95 % interval {gain.low:+.4f} to {gain.high:+.4f} "
         f"over {gain.n_patients} patients; the lower end must be above {need:+.4f}"
     )
     return Reason("better", passed, message, {**dataclasses.asdict(gain), "metric": rule.metric, "needed": need, "against": against})
@@ -289,24 +303,17 @@ def _subgroups(
     test_folds: Sequence[int],
     margins: GateMargins,
 ) -> Reason:
-    import numpy as np
-
-    from models.metrics.classification import auprc_per_class, auroc_per_class
-
-    per_class = auroc_per_class if rule.metric == "macro_auroc" else auprc_per_class
-    sign = 1.0 if rule.direction == "higher" else -1.0
     folds = tuple(test_folds)
-    ours, theirs = align(challenger.predictions.folds(folds), champion.predictions.folds(folds))
+    ours, theirs = map(ranked, align(challenger.predictions.folds(folds), champion.predictions.folds(folds)))
     changes: dict[str, float] = {}
     small: list[str] = []
     for group, mask in subgroups(ours.record_id.tolist(), people).items():
-        labels = ours.labels_NC[mask]
-        columns = np.flatnonzero(np.minimum((labels == 1).sum(axis=0), (labels == 0).sum(axis=0)) >= MIN_SUBGROUP_LABELS)
-        if len(set(ours.patient_id[mask].tolist())) < MIN_SUBGROUP_PATIENTS or not len(columns):
+        enough = len(set(ours.patient_id[mask].tolist())) >= MIN_SUBGROUP_PATIENTS
+        change = _change(rule, ours, theirs, mask) if enough else None
+        if change is None:
             small.append(group)
-            continue
-        one, other = (per_class(t.scores_NC[mask][:, columns], labels[:, columns]).mean() for t in (ours, theirs))
-        changes[group] = sign * float(one - other)
+        else:
+            changes[group] = change
     worse = {g: v for g, v in changes.items() if v < -margins.subgroup_margin}
     if worse:
         listed = ", ".join(f"{g} {v:+.4f}" for g, v in worse.items())
@@ -318,9 +325,37 @@ def _subgroups(
     return Reason("subgroups", not worse, message, {"changes": changes, "too_small": small, "allowed": margins.subgroup_margin})
 
 
+def _change(rule: GateRule, ours: Predictions, theirs: Predictions, mask: NDArray[np.bool_]) -> float | None:
+    """What is gained in a subgroup, of an error as a share of the champion's; None where too few labels say so."""
+    import numpy as np
+
+    from models.metrics.classification import auprc_per_class, auroc_per_class
+
+    if rule.metric in ERRORS:
+        one, other = _error(ours, mask), _error(theirs, mask)
+        return (other - one) / other if other else -float(one > 0)
+    per_class = auroc_per_class if rule.metric == "macro_auroc" else auprc_per_class
+    labels = ours.labels_NC[mask]
+    columns = np.flatnonzero(np.minimum((labels == 1).sum(axis=0), (labels == 0).sum(axis=0)) >= MIN_SUBGROUP_LABELS)
+    if not len(columns):
+        return None
+    one, other = (float(per_class(t.scores_NC[mask][:, columns], labels[:, columns]).mean()) for t in (ours, theirs))
+    return one - other
+
+
+def _error(table: Predictions, mask: NDArray[np.bool_] | None = None) -> float:
+    """Mean absolute error of some records."""
+    from models.metrics.regression import errors
+
+    rows = slice(None) if mask is None else mask
+    return errors(table.scores_NC[rows, 0], table.labels_NC[rows, 0])["mae"]
+
+
 def _calibration(rule: GateRule, challenger: Contender, champion: Contender, test_folds: Sequence[int], margins: GateMargins) -> Reason:
     from models.metrics.calibration import calibration_error_per_class
 
+    if challenger.predictions.numbers:
+        return Reason("calibration", True, "not asked for: the task is a number, which has no probability")
     if rule.protocol not in LOGIT_PROTOCOLS:
         return Reason("calibration", True, f"not asked for: {rule.protocol} scores are similarities, not probabilities")
     tables = [c.predictions.folds(tuple(test_folds)) for c in (challenger, champion)]

@@ -29,14 +29,15 @@ from assets.training import (
     task_homes,
     tasks_for,
 )
+from models.head_recipes import ATTENTIVE, FINETUNE, FINETUNE_AFTER, LINEAR
 from models.registry import get_spec
 from models.spec import MethodSpec
 from models.types import Modality
 
-CODE_VERSION = "2"
-TRAINED_PROTOCOLS = ("linear_probe", "finetune", "fused")
+CODE_VERSION = "3"
 FUSED = "fused"
 """Protocol of heads over image and ECG: for tasks about images."""
+TRAINED_PROTOCOLS = (LINEAR, ATTENTIVE, FINETUNE, FINETUNE_AFTER, FUSED)
 
 
 def head_asset(method: str, task: str) -> dg.AssetsDefinition:
@@ -107,14 +108,17 @@ def make_head(
             "modality": str(modality),
             "labels": str(folders["labels"] / "labels.parquet"),
             "task": task,
+            "task_kind": upstream[str(reads["labels"])].facts["kind"],
+            "unit": upstream[str(reads["labels"])].facts["unit"],
             "protocols": [p for p in spec.protocols if p in TRAINED_PROTOCOLS and (p != FUSED or "pairing" in reads)],
             "fractions": list(spec.label_fractions),
+            "channel_sets": [list(channels) for channels in spec.channel_sets],
             "embeddings": str(workspace.root / "cache" / "embeddings"),
         }
         run_job(context, compute, job)
         collect(run_folder, folder, "predictions", "heads", "history.jsonl", "label_ids.json")
         tables = sorted(p.name for p in (folder / "predictions").glob("*.parquet"))
-        draw_roc(folder, home.split.test)
+        draw(folder, home.split.test)
         return Built(rows=len(tables), facts={"task": task, "tables": tables})
 
     output = workspace.publish(key, build, access=strictest(o.access for o in upstream.values()), **asked)
@@ -131,9 +135,9 @@ def _reads(spec: MethodSpec, inputs: Inputs, task: str, home: type[Dataset], mod
     return {name: key for name, key in found.items() if key is not None}
 
 
-def draw_roc(folder: Path, test_folds: tuple[int, ...]) -> None:
-    """Draw the ROC curves of the head that saw the most labels."""
-    from assets.plots import roc_figure
+def draw(folder: Path, test_folds: tuple[int, ...]) -> None:
+    """Draw the ROC curves of the head that saw the most labels, or its numbers over what is true."""
+    from assets.plots import judged_figure
     from models.predictions import read_predictions
 
     tables = [read_predictions(p) for p in sorted((folder / "predictions").glob("*.parquet"))]
@@ -141,4 +145,5 @@ def draw_roc(folder: Path, test_folds: tuple[int, ...]) -> None:
     if pretrained:
         best = max(pretrained, key=lambda t: t.origin.fraction or 0.0)
         (folder / "figures").mkdir(exist_ok=True)
-        roc_figure(folder / "figures" / "roc.png", best.folds(test_folds))
+        name = "predicted.png" if best.numbers else "roc.png"
+        judged_figure(folder / "figures" / name, best.folds(test_folds))

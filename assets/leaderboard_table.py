@@ -1,8 +1,8 @@
 """One table of all evaluations: ours with intervals, beside published numbers, the random-initialised twin and a supervised baseline.
 
-A row is a dataset x task x method x preset x protocol x label fraction x prompt set x direction x seed, and one of the metrics
-`assets.scoring.HEADLINES`: macro AUROC of heads and of zero-shot, recalls of retrieval and identification, metrics of generated
-reports. Rows of kind "published" repeat what others printed on a task where we have a number of our own; they stand apart, because
+A row is a dataset x task x method x preset x protocol x label fraction x prompt set x set of channels x direction x seed, and one of the
+metrics `assets.scoring.HEADLINES`: macro AUROC of heads and of zero-shot, recalls of retrieval and identification, metrics of generated
+reports, exact match of answers, the error of numbers (a gain is then how much smaller it is than the twin's). Rows of kind "published" repeat what others printed on a task where we have a number of our own; they stand apart, because
 their protocols differ.
 """
 
@@ -13,24 +13,31 @@ from typing import TYPE_CHECKING, Any
 
 from assets.scoring import GAIN_SUFFIX, HEADLINES
 from models.errors import EinthovenError
+from models.head_recipes import ATTENTIVE, FINETUNE, FINETUNE_AFTER, LINEAR
 from models.spec import MethodSpec, Published
 
 if TYPE_CHECKING:
     import pandas as pd
 
-QUESTION = ["dataset", "task", "method", "preset", "protocol", "fraction", "prompts", "direction", "seed"]
+QUESTION = ["dataset", "task", "method", "preset", "protocol", "fraction", "prompts", "channels", "direction", "seed"]
 COLUMNS = [
-    *("kind", "dataset", "task", "method", "title", "preset", "protocol", "fraction", "prompts", "direction", "seed", "metric", "chance"),
+    *("kind", "dataset", "task", "method", "title", "preset", "protocol", "fraction", "prompts", "channels", "direction", "seed"),
+    *("metric", "unit", "chance"),
     *("value", "low", "high", "random_init", "random_init_low", "random_init_high", "gain", "gain_low", "gain_high", "macro_auprc"),
     *("supervised", "supervised_low", "supervised_high", "supervised_method", "supervised_fraction"),
     *("published", "published_model", "published_source", "published_protocol"),
     *("n_records", "n_patients", "n_classes", "n_undefined", "saw_test_patients", "data_version", "interval", "note"),
 ]
-_PROTOCOL_ORDER = ("zero_shot", "linear_probe", "finetune", "fused", "fused_image_only", "retrieval", "identification", "generation")
+_PROTOCOL_ORDER = (
+    *("zero_shot", LINEAR, ATTENTIVE, FINETUNE, FINETUNE_AFTER, "fused", "fused_image_only"),
+    *("retrieval", "identification", "generation", "question_answering", "question_answering_text_only"),
+)
 _AUROC = "macro_auroc"
 _COUNTS = ("n_records", "n_patients", "n_classes", "n_undefined")
-_ADDED: Mapping[str, Any] = {"direction": "", "chance": float("nan")}
-"""Columns that evaluations made before there was retrieval do not have, with what they mean there."""
+_ADDED: Mapping[str, Any] = {"direction": "", "channels": "", "chance": float("nan"), "unit": ""}
+"""Columns that evaluations made before there were retrieval, numbers and sets of channels do not have, with what they mean there."""
+
+_LOWER_IS_BETTER = ("mae",)
 
 
 class LeaderboardError(EinthovenError):
@@ -52,7 +59,7 @@ def build_leaderboard(metrics: pd.DataFrame, specs: Iterable[MethodSpec]) -> pd.
     import pandas as pd
 
     by_name = {s.name: s for s in specs}
-    metrics = metrics.assign(**{c: v for c, v in _ADDED.items() if c not in metrics}).fillna({"direction": ""})
+    metrics = metrics.assign(**{c: v for c, v in _ADDED.items() if c not in metrics}).fillna({"direction": "", "channels": "", "unit": ""})
     _require_complete(metrics, by_name)
     values = metrics.assign(fraction=metrics["fraction"].astype(float).fillna(-1.0))  # NaN never equals NaN
     shown = values[values["metric"].isin(HEADLINES)]
@@ -64,7 +71,7 @@ def build_leaderboard(metrics: pd.DataFrame, specs: Iterable[MethodSpec]) -> pd.
     rows = []
     for row in each(ours):
         question = tuple(getattr(row, c) for c in QUESTION)
-        entry = {c: getattr(row, c) for c in (*QUESTION, "metric", "chance", "low", "high", *_COUNTS, "data_version")}
+        entry = {c: getattr(row, c) for c in (*QUESTION, "metric", "unit", "chance", "low", "high", *_COUNTS, "data_version")}
         entry |= {"kind": "ours", "title": by_name[row.method].title, "value": row.value, "interval": row.interval, "note": row.note}
         entry |= {"saw_test_patients": getattr(row, "saw_test_patients", None)}
         entry |= _named("random_init", lookup.get((row.metric, "random_init", *question)))
@@ -110,8 +117,8 @@ def _named(prefix: str, row: Any) -> dict[str, Any]:
 
 
 def _supervised(row: Any, baselines: pd.DataFrame) -> dict[str, Any]:
-    """The best baseline on the same test records, with the same label fraction if there is one, else with all labels."""
-    same = baselines[(baselines["dataset"] == row.dataset) & (baselines["task"] == row.task)]
+    """The best baseline on the same test records and channels, with the same label fraction if there is one, else with all labels."""
+    same = baselines[(baselines["dataset"] == row.dataset) & (baselines["task"] == row.task) & (baselines["channels"] == row.channels)]
     same = same[(same["n_records"] == row.n_records) & (same["n_patients"] == row.n_patients)]
     for fraction in (row.fraction, 1.0):
         candidates = same[same["fraction"] == fraction].dropna(subset=["value"])
@@ -130,10 +137,10 @@ def _is_own(published: Published, spec: MethodSpec) -> bool:
 
 
 def _answers(published: Published, row: Any) -> bool:
-    """Whether a published number belongs to the same task, protocol, metric and label fraction as a row of ours."""
+    """Whether a published number belongs to the same task, protocol, metric and label fraction as a row of ours with all channels."""
     fraction = -1.0 if published.fraction is None else published.fraction
-    where = (published.task, published.protocol, published.metric)
-    return where == (f"{row.dataset}/{row.task}", row.protocol, row.metric) and fraction == row.fraction
+    where = (published.task, published.protocol, published.metric, fraction, "")
+    return where == (f"{row.dataset}/{row.task}", row.protocol, row.metric, row.fraction, row.channels)
 
 
 def _own_published(row: Any, spec: MethodSpec) -> dict[str, Any]:
@@ -167,6 +174,8 @@ def _context(rows: Sequence[dict[str, Any]], specs: Iterable[MethodSpec]) -> lis
             found[key] = {"kind": "published", "dataset": dataset, "task": task, "protocol": p.protocol, "fraction": fraction} | {
                 "metric": p.metric,
                 "direction": "",
+                "channels": "",
+                "unit": "",
                 "method": p.model,
                 "title": p.model,
                 "preset": "",
@@ -185,8 +194,8 @@ def _sorted(table: pd.DataFrame) -> pd.DataFrame:
     keys = table.assign(
         _protocol=table["protocol"].map(lambda p: order.get(p, len(order))),
         _metric=table["metric"].map(HEADLINES.index),
-        _value=-table["value"].astype(float).fillna(table["published"]),
+        _value=table["value"].astype(float).fillna(table["published"]) * table["metric"].isin(_LOWER_IS_BETTER).map({True: 1, False: -1}),
         _fraction=table["fraction"].fillna(-1.0),
     )
-    by = ["dataset", "task", "kind", "_protocol", "protocol", "direction", "_metric", "_fraction", "_value", "method"]
+    by = ["dataset", "task", "kind", "_protocol", "protocol", "channels", "direction", "_metric", "_fraction", "_value", "method"]
     return keys.sort_values(by, kind="stable")[COLUMNS].reset_index(drop=True)

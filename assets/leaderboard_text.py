@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _AUROC_HEADER = [
-    *("method", "preset", "protocol", "labels", "prompts", "macro AUROC", "random init", "gain", "supervised", "published"),
+    *("method", "preset", "protocol", "labels", "prompts", "channels", "macro AUROC", "random init", "gain", "supervised", "published"),
     *("saw test patients", "data"),
 ]
 _OTHER_HEADER = [
-    *("method", "preset", "protocol", "direction", "metric", "value", "chance", "random init", "gain", "asked", "published"),
+    *("method", "preset", "protocol", "channels", "direction", "metric", "value", "chance", "random init", "gain", "asked", "published"),
     *("saw test patients", "data"),
 ]
 
@@ -29,7 +29,8 @@ def to_markdown(table: pd.DataFrame) -> str:
         "random weights; supervised is the best baseline trained on labels alone, on the same test records. Published numbers",
         "were obtained by others, under the protocol and on the data their source names. Our labels are exact: aligned by class name.",
         "Retrieval, identification and generated reports have metrics of their own; chance is what an order by lot gives, or what the",
-        "same reports score against those of other patients.",
+        "same reports score against those of other patients. Numbers have their mean absolute error (mae, smaller is better): chance is",
+        "that of the training records' mean, gain is how much smaller the error is than the random-initialised encoder's.",
         "Questions are answered exactly or not, over all (no direction) and by type; chance is the most frequent training answer to the",
         "same words, and text_only is the same encoder with a flat line to read.",
         "",
@@ -69,6 +70,7 @@ def _auroc_row(r: Any) -> list[str]:
         r.protocol,
         _share(r.fraction),
         r.prompts,
+        r.channels or "all",
         _value(r.value, r.low, r.high) + ("" if r.n_undefined == 0 else f", {r.n_undefined} classes undefined"),
         _value(r.random_init, r.random_init_low, r.random_init_high),
         _value(r.gain, r.gain_low, r.gain_high, signed=True),
@@ -82,8 +84,9 @@ def _other_row(r: Any) -> list[str]:
         r.title,
         _preset(r),
         r.protocol,
+        r.channels or "all",
         r.direction,
-        r.metric,
+        f"{r.metric} ({r.unit})" if r.unit else r.metric,
         _value(r.value, r.low, r.high),
         _value(r.chance, float("nan"), float("nan")),
         _value(r.random_init, r.random_init_low, r.random_init_high),

@@ -99,12 +99,14 @@ def roc_figure(path: Path, table: Predictions) -> None:
     import numpy as np
     from sklearn.metrics import auc, roc_curve
 
-    curves, undefined = [], []
+    from assets.scoring import ranked
+
+    curves, undefined, ordered = [], [], ranked(table)
     for i, name in enumerate(table.classes):
         if len(np.unique(table.labels_NC[:, i])) < 2:
             undefined.append(name)
             continue
-        false_rate, true_rate, _ = roc_curve(table.labels_NC[:, i], table.scores_NC[:, i])
+        false_rate, true_rate, _ = roc_curve(table.labels_NC[:, i], ordered.scores_NC[:, i])
         curves.append((float(auc(false_rate, true_rate)), name, false_rate, true_rate))
     curves.sort(key=lambda c: -c[0])
     shown = curves if len(curves) <= _MOST_CURVES else curves[: _MOST_CURVES // 2] + curves[-_MOST_CURVES // 2 :]
@@ -155,6 +157,7 @@ def _about(table: Predictions) -> str:
     origin = table.origin
     share = "" if origin.fraction is None else f", {origin.fraction:.0%} of labels"
     prompts = "" if origin.prompts is None else f", prompts {origin.prompts}"
+    prompts += "" if origin.channels is None else f", {origin.channels} alone"
     return f"{origin.dataset}/{origin.task}: {origin.method} {origin.preset}, {origin.protocol.replace('_', ' ')}{share}{prompts}"
 
 
@@ -163,8 +166,8 @@ def leaderboard_figure(path: Path, table: pd.DataFrame) -> None:
 
     Args:
         path: PNG to write.
-        table: columns kind, dataset, task, title, preset, protocol, fraction, prompts, value, low, high, random_init,
-            random_init_low, random_init_high, supervised, published; only rows of kind "ours" are drawn.
+        table: columns kind, dataset, task, title, preset, protocol, fraction, prompts, channels, value, low, high,
+            random_init, random_init_low, random_init_high, supervised, published; only rows of kind "ours" are drawn.
     """
     import numpy as np
 
@@ -208,6 +211,7 @@ def leaderboard_figure(path: Path, table: pd.DataFrame) -> None:
 def _row_label(row: Any) -> str:
     share = "" if row.fraction != row.fraction else f" {row.fraction:.0%}"
     prompts = f" ({row.prompts})" if row.prompts else ""
+    prompts += f" ({row.channels})" if row.channels else ""
     return f"{row.title} {row.preset}, {row.protocol.replace('_', ' ')}{share}{prompts}"
 
 

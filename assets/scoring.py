@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from models.errors import EinthovenError
+from models.head_recipes import ATTENTIVE, FINETUNE, FINETUNE_AFTER, LINEAR
 from models.predictions import Origin, Predictions
 
 if TYPE_CHECKING:
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
     from models.metrics.bootstrap import Interval, Metric
 
-LOGIT_PROTOCOLS = ("linear_probe", "finetune", "fused", "fused_image_only")
-"""Protocols whose scores are logits, so that a sigmoid makes probabilities; zero-shot scores are cosines and have no calibration."""
+LOGIT_PROTOCOLS = (LINEAR, ATTENTIVE, FINETUNE, FINETUNE_AFTER, "fused", "fused_image_only")
+"""Protocols whose scores are logits, so that a sigmoid or softmax makes probabilities; zero-shot scores are cosines and have none."""
 
 AGE_BANDS = ((0.0, 40.0, "under 40"), (40.0, 60.0, "40 to 59"), (60.0, 75.0, "60 to 74"), (75.0, math.inf, "75 and over"))
-HEADLINES = ("macro_auroc", "recall@1", "recall@5", "recall@10", "accuracy", "bleu_1", "bleu_4", "rouge_l", "meteor", "exact_match")
+HEADLINES = ("macro_auroc", "recall@1", "recall@5", "recall@10", "accuracy", "bleu_1", "bleu_4", "rouge_l", "meteor", "exact_match", "mae")
 """What rows of the leaderboard are about."""
 
 GAIN_SUFFIX = "_gain_over_random_init"
@@ -58,7 +59,8 @@ def score_table(
     """All metrics of one prediction table, as rows of metrics.parquet.
 
     Macro AUROC, macro AUPRC and macro F1 at validation thresholds with 95 % patient intervals; macro calibration error and
-    Brier score for protocols that give probabilities; `auroc:<class>` for every class, NaN where undefined.
+    Brier score for protocols that give probabilities; `auroc:<class>` for every class, NaN where undefined. Of numbers their
+    errors, see `assets.regression_scoring`.
 
     Raises:
         ScoringError: the table has no record of the test folds.
@@ -71,6 +73,10 @@ def score_table(
     from models.metrics.classification import auroc_per_class, best_thresholds, calls
 
     test = _judged(predictions, test_folds)
+    if test.numbers:
+        from assets.regression_scoring import score_numbers
+
+        return score_numbers(test, seed, n_resamples)
     per_class = auroc_per_class(test.scores_NC, test.labels_NC)
     missing = [c for c, value in zip(test.classes, per_class, strict=True) if np.isnan(value)]
     rows = []
@@ -79,7 +85,7 @@ def score_table(
         interval = patient_bootstrap(test.scores_NC, test.labels_NC, test.patient_id, n_resamples, seed, metric=metric)
         rows.append(_row(test, metric, interval, _about(interval, missing)))
 
-    validation = predictions.folds(tuple(validation_folds))
+    validation = ranked(predictions.folds(tuple(validation_folds)))
     thresholds = best_thresholds(validation.scores_NC, validation.labels_NC)
     usable = np.flatnonzero(~np.isnan(thresholds))
     yes_no = calls(test.scores_NC, thresholds)[:, usable]
@@ -113,18 +119,25 @@ def single_labels(predictions: Predictions) -> Predictions:
 
 
 def compare_arms(tables: Iterable[Predictions], test_folds: Sequence[int], seed: int = 0, n_resamples: int = 1000) -> list[dict[str, Any]]:
-    """Paired gain in macro AUROC of every pretrained table over its random-initialised twin, as rows of metrics.parquet.
+    """Paired gain of every pretrained table over its random-initialised twin, as rows of metrics.parquet.
 
-    A table without a twin gives no row.
+    It is how much larger the macro AUROC is, or how much smaller the mean absolute error: above zero the encoder has learned
+    something. A table without a twin gives no row.
 
     Raises:
         ScoringError: a table and its twin do not judge the same records with the same labels.
     """
+    from assets.regression_scoring import error_gain
+
     arms = {(t.origin.arm, _question(t)): t for t in tables}
     rows = []
     for (arm, question), table in arms.items():
         twin = arms.get(("random_init", question))
-        if arm == "pretrained" and twin is not None:
+        if arm != "pretrained" or twin is None:
+            continue
+        if table.numbers:
+            rows.append(error_gain(*align(_judged(table, test_folds), _judged(twin, test_folds)), seed, n_resamples))
+        else:
             interval = compare(table, twin, test_folds, seed=seed, n_resamples=n_resamples)
             test = _judged(table, test_folds)
             rows.append(_row(test, GAIN, interval, _about(interval, [])))
@@ -135,7 +148,7 @@ def compare(
     first: Predictions,
     second: Predictions,
     test_folds: Sequence[int],
-    metric: Metric = "macro_auroc",
+    metric: str = "macro_auroc",
     seed: int = 0,
     n_resamples: int = 1000,
 ) -> Interval:
@@ -145,9 +158,12 @@ def compare(
         ScoringError: as `align`.
     """
     from models.metrics.bootstrap import paired_bootstrap
+    from models.metrics.regression import paired_errors
 
     a, b = align(_judged(first, test_folds), _judged(second, test_folds))
-    return paired_bootstrap(a.scores_NC, b.scores_NC, a.labels_NC, a.patient_id, n_resamples, seed, metric=metric)
+    if a.numbers:
+        return paired_errors(a.scores_NC[:, 0], b.scores_NC[:, 0], a.labels_NC[:, 0], a.patient_id, metric, n_resamples, seed)
+    return paired_bootstrap(a.scores_NC, b.scores_NC, a.labels_NC, a.patient_id, n_resamples, seed, metric=cast("Metric", metric))
 
 
 def align(first: Predictions, second: Predictions) -> tuple[Predictions, Predictions]:
@@ -185,6 +201,8 @@ def align(first: Predictions, second: Predictions) -> tuple[Predictions, Predict
 def subgroups(record_ids: Iterable[str], people: Mapping[str, Person]) -> dict[str, NDArray[np.bool_]]:
     """Masks over records (N,) by sex and by age band, for example "sex: female" and "age: 40 to 59"; empty groups left out.
 
+    A window "<recording>@<second>" is of its recording's patient.
+
     Raises:
         ScoringError: a record has no entry in `people`.
     """
@@ -193,7 +211,7 @@ def subgroups(record_ids: Iterable[str], people: Mapping[str, Person]) -> dict[s
     members: dict[str, list[int]] = {}
     ids = list(record_ids)
     for row, record_id in enumerate(ids):
-        person = people.get(record_id)
+        person = people.get(record_id) or people.get(record_id.rpartition("@")[0])
         if person is None:
             raise ScoringError(
                 f"record {record_id!r} has no sex and age entry; pass one for every judged record (the store's index has them)"
@@ -207,19 +225,33 @@ def subgroups(record_ids: Iterable[str], people: Mapping[str, Person]) -> dict[s
     return masks
 
 
+def ranked(predictions: Predictions) -> Predictions:
+    """A table with the scores by which its records are put in order, class by class.
+
+    These are the scores that it holds. Where exactly one class holds for a record, logits mean something beside each other only:
+    there it is the logarithm of their softmax.
+    """
+    from scipy.special import log_softmax
+
+    if predictions.origin.kind != "single_label":
+        return predictions
+    return replace(predictions, scores_NC=log_softmax(predictions.scores_NC.astype("float64"), axis=1).astype("float32"))
+
+
 def probabilities(predictions: Predictions) -> NDArray[np.float64]:
-    """The scores (N, C) of a trained head as probabilities: the sigmoid of its logits.
+    """The scores (N, C) of a trained head as probabilities: the sigmoid of its logits, or their softmax where one class holds.
 
     Raises:
         ScoringError: the table's protocol gives no logits.
     """
-    from scipy.special import expit
+    from scipy.special import expit, softmax
 
     if predictions.origin.protocol not in LOGIT_PROTOCOLS:
         raise ScoringError(
             f"{_label(predictions)} holds no logits, so it has no probabilities; logits come from {', '.join(LOGIT_PROTOCOLS)}"
         )
-    found: NDArray[np.float64] = expit(predictions.scores_NC.astype("float64"))
+    logits_NC = predictions.scores_NC.astype("float64")
+    found: NDArray[np.float64] = softmax(logits_NC, axis=1) if predictions.origin.kind == "single_label" else expit(logits_NC)
     return found
 
 
@@ -236,7 +268,7 @@ def _judged(predictions: Predictions, test_folds: Sequence[int]) -> Predictions:
         raise ScoringError(
             f"{_label(predictions)} has no record of the test folds {', '.join(map(str, test_folds))} (it has {held or 'none'}); evaluate again"
         )
-    return test
+    return ranked(test)
 
 
 def _take(table: Predictions, rows: NDArray[np.int64], columns: list[int]) -> Predictions:
@@ -251,7 +283,7 @@ def _label(table: Predictions) -> str:
 
 def _question(table: Predictions) -> tuple[Any, ...]:
     o = table.origin
-    return (o.dataset, o.task, o.method, o.preset, o.protocol, o.fraction, o.prompts, o.seed)
+    return (o.dataset, o.task, o.method, o.preset, o.protocol, o.fraction, o.prompts, o.channels, o.seed)
 
 
 def _about(interval: Interval, missing: list[str]) -> str:
@@ -289,6 +321,7 @@ def metric_row(origin: Origin, metric: str, value: float, **entries: Any) -> dic
         "arm": origin.arm,
         "fraction": math.nan if origin.fraction is None else float(origin.fraction),
         "prompts": origin.prompts or "",
+        "channels": origin.channels or "",
         "direction": "",
         "seed": origin.seed,
         "metric": metric,
@@ -296,6 +329,7 @@ def metric_row(origin: Origin, metric: str, value: float, **entries: Any) -> dic
         "low": math.nan,
         "high": math.nan,
         "chance": math.nan,
+        "unit": "",
         "n_records": 0,
         "n_patients": 0,
         "n_classes": 0,

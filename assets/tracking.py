@@ -198,7 +198,7 @@ def log_training(
 
 
 def log_evaluation(settings: Settings, run: TrackedRun, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add metrics of an evaluation to the run of its encoder, named task/protocol/labels/prompts/direction/arm/metric.
+    """Add metrics of an evaluation to the run of its encoder, named task/protocol/labels/prompts/channels/direction/arm/metric.
 
     Raises:
         TrackingError: MLflow refused.
@@ -210,7 +210,8 @@ def log_evaluation(settings: Settings, run: TrackedRun, rows: Sequence[Mapping[s
     for row in rows:
         share = "" if row["fraction"] != row["fraction"] else f"{row['fraction']:g}"
         direction = str(row.get("direction", "")).replace("->", " to ").replace("+", " and ")
-        parts = [row["task"], row["protocol"], share, row["prompts"], direction, row["arm"], row["metric"]]
+        channels = str(row.get("channels", "")).replace("+", " and ")
+        parts = [row["task"], row["protocol"], share, row["prompts"], channels, direction, row["arm"], row["metric"]]
         metrics.append(Metric(_legal("/".join(p for p in parts if p)), float(row["value"]), now, 0))
     mlflow = client(settings)
     with explained(settings):

@@ -15,6 +15,7 @@ from data_checks.head import check_tables, read_tables
 from data_checks.judged import Values, answer_values, rank_values, read_judged, report_values, same
 from data_checks.suites import metrics_suite
 from data_checks.tables import ROW_NAME, Kind, read_table
+from models.metrics.regression import LOWER_IS_BETTER, METRICS
 from models.registry import get_spec
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ METRICS_COLUMNS: dict[str, Kind] = {
     "interval": "text",
     "note": "text",
 }
-EVALUATION_COLUMNS: dict[str, Kind] = METRICS_COLUMNS | {"direction": "text", "chance": "number"}
+EVALUATION_COLUMNS: dict[str, Kind] = METRICS_COLUMNS | {"channels": "text", "direction": "text", "chance": "number", "unit": "text"}
 RECOMPUTED_TO = 1e-6
 INTERVAL_SLACK = 0.05
 """A percentile interval need not hold its point estimate; this far outside, value and interval are not of one table."""
@@ -60,7 +61,8 @@ def check_metrics(c: CheckContext) -> str:
     judged: dict[tuple[Hashable, ...], Values] = {}
     for t in tables.values():
         split = homes[t.origin.task][0].split if t.origin.task in homes else c.dataset.split
-        judged[_question(t.origin)] = {("", name): value for name, value in auroc_by_metric(t, split.test).items()}
+        values = (error_by_metric if t.numbers else auroc_by_metric)(t, split.test)
+        judged[_question(t.origin)] = {("", name): value for name, value in values.items()}
     judged |= {_question(r.origin): rank_values(r, c.dataset.split.test) for r in ranks}
     judged |= {_question(r.origin): report_values(r) for r in reports}
     judged |= {_question(t.origin): answer_values(t, answers, c.dataset.split.test) for t in answers}
@@ -86,12 +88,14 @@ def _check_covered(c: CheckContext, frame: pd.DataFrame, judged: Mapping[tuple[H
 
 def _question(origin: Origin) -> tuple[Hashable, ...]:
     fraction = -1.0 if origin.fraction is None else round(float(origin.fraction), 6)
-    return (origin.task, origin.method, origin.preset, origin.protocol, origin.arm, fraction, origin.prompts or "", origin.seed)
+    shown = (fraction, origin.prompts or "", origin.channels or "", origin.seed)
+    return (origin.task, origin.method, origin.preset, origin.protocol, origin.arm, *shown)
 
 
 def _row_question(row: Mapping[Hashable, Any]) -> tuple[Hashable, ...]:
     fraction = -1.0 if math.isnan(row["fraction"]) else round(float(row["fraction"]), 6)
-    return (row["task"], row["method"], row["preset"], row["protocol"], row["arm"], fraction, row["prompts"] or "", row["seed"])
+    shown = (fraction, row["prompts"] or "", row["channels"] or "", row["seed"])
+    return (row["task"], row["method"], row["preset"], row["protocol"], row["arm"], *shown)
 
 
 def _derive(frame: pd.DataFrame, judged: Mapping[tuple[Hashable, ...], Values]) -> None:
@@ -101,17 +105,20 @@ def _derive(frame: pd.DataFrame, judged: Mapping[tuple[Hashable, ...], Values]) 
     frame["has_table"] = [_row_question(row) in judged for row in rows]
     frame["recomputed"] = [_agrees(row, judged) for row in rows]
     value, low, high = frame["value"], frame["low"], frame["high"]
-    places = frame["metric"].isin(RANK_METRICS)
-    lowest = places + -1.0 * frame["metric"].str.endswith((GAIN_SUFFIX, FLAT_LINE_GAIN))
-    frame["in_range"] = value.isna() | ((value >= lowest) & (places | (value <= 1)))
+    of = frame["metric"].str.removesuffix(GAIN_SUFFIX)
+    gains, errors = frame["metric"].str.endswith((GAIN_SUFFIX, FLAT_LINE_GAIN)), of.isin(LOWER_IS_BETTER)
+    places, free = frame["metric"].isin(RANK_METRICS), (errors & gains) | (of == "r2")
+    lowest = (places - 1.0 * (gains | (of == "pearson"))).mask(free, -math.inf)
+    frame["in_range"] = value.isna() | ((value >= lowest) & (places | errors | (value <= 1)))
     frame["ordered_interval"] = low.isna() | high.isna() | (low <= high)
-    slack = INTERVAL_SLACK * value.abs().where(places, 1.0) + places
+    slack = INTERVAL_SLACK * (value.abs() + (high - low).where(errors | free, 0.0)).where(places | errors | free, 1.0) + places
     frame["near_interval"] = ~((value < low - slack) | (value > high + slack))
 
 
 def _name(row: Mapping[Hashable, Any]) -> str:
     fraction = None if math.isnan(row["fraction"]) else f"{row['fraction']:g}"
-    parts = [row["task"], row["protocol"], row["arm"], fraction, row["prompts"] or None, row["direction"] or None, row["metric"]]
+    shown = [row[column] or None for column in ("prompts", "channels", "direction")]
+    parts = [row["task"], row["protocol"], row["arm"], fraction, *shown, row["metric"]]
     return " ".join(str(p) for p in parts if p is not None)
 
 
@@ -120,16 +127,37 @@ def auroc_by_metric(table: Predictions, test_folds: Sequence[int]) -> dict[str, 
 
     Computed with scikit-learn, not with the code that wrote the metrics.
     """
+    from scipy.special import logsumexp
     from sklearn.metrics import roc_auc_score
 
     test = table.folds(tuple(test_folds))
+    scores_NC = test.scores_NC.astype("float64")
+    if table.origin.kind == "single_label":
+        # Of one class against the rest, by its share among the classes; its logit alone means nothing.
+        scores_NC = scores_NC - logsumexp(scores_NC, axis=1, keepdims=True)
     values = {}
     for i, name in enumerate(test.classes):
         labels_N = test.labels_NC[:, i]
         defined = 0 < labels_N.sum() < len(labels_N)
-        values[f"auroc:{name}"] = float(roc_auc_score(labels_N, test.scores_NC[:, i])) if defined else math.nan
+        values[f"auroc:{name}"] = float(roc_auc_score(labels_N, scores_NC[:, i])) if defined else math.nan
     known = [v for v in values.values() if not math.isnan(v)]
     return values | {"macro_auroc": sum(known) / len(known) if known else math.nan}
+
+
+def error_by_metric(table: Predictions, test_folds: Sequence[int]) -> dict[str, float]:
+    """Errors of numbers on the test folds by metric name; NaN where undefined. Computed with scikit-learn and scipy, as above."""
+    from scipy.stats import pearsonr
+    from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+    test = table.folds(tuple(test_folds))
+    predicted_N, true_N = (values_NC[:, 0].astype("float64") for values_NC in (test.scores_NC, test.labels_NC))
+    varies = len(set(true_N.tolist())) > 1
+    return {
+        "mae": float(mean_absolute_error(true_N, predicted_N)),
+        "rmse": float(root_mean_squared_error(true_N, predicted_N)),
+        "r2": float(r2_score(true_N, predicted_N)) if varies else math.nan,
+        "pearson": float(pearsonr(true_N, predicted_N)[0]) if varies and len(set(predicted_N.tolist())) > 1 else math.nan,
+    }
 
 
 def _agrees(row: Mapping[Hashable, Any], judged: Mapping[tuple[Hashable, ...], Values]) -> bool:
@@ -141,7 +169,8 @@ def _agrees(row: Mapping[Hashable, Any], judged: Mapping[tuple[Hashable, ...], V
         twin = judged.get(_row_question({**row, "arm": "random_init"}), {})
         if key not in again and not key[1].startswith("macro_auroc"):
             return True
-        return same(again.get(key, math.nan) - twin.get(key, math.nan), row["value"], RECOMPUTED_TO)
+        gain = again.get(key, math.nan) - twin.get(key, math.nan)
+        return same(-gain if key[1] in LOWER_IS_BETTER else gain, row["value"], RECOMPUTED_TO)
     if (direction, metric) in again:
         return same(again[direction, metric], row["value"], RECOMPUTED_TO)
-    return not metric.startswith(("macro_auroc", "auroc:", "recall@"))
+    return metric not in METRICS and not metric.startswith(("macro_auroc", "auroc:", "recall@"))

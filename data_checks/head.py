@@ -13,15 +13,18 @@ from assets.user_tasks import task_names
 from data_checks.context import CheckContext
 from data_checks.tables import read_table
 from models.errors import ConfigurationError
-from models.predictions import PredictionError, read_predictions
+from models.head_recipes import FROZEN
+from models.predictions import PredictionError, read_predictions, window_name
 from models.registry import get_spec
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from models.predictions import Predictions
 
-FROZEN_PROTOCOLS = ("zero_shot", "linear_probe", "fused", "fused_image_only")
+FROZEN_PROTOCOLS = ("zero_shot", *FROZEN, "fused", "fused_image_only")
 """Protocols that leave the encoder as it is; a random-initialised twin shows what the encoder adds."""
 ARMS = ("pretrained", "random_init")
 
@@ -71,14 +74,14 @@ def check_tables(c: CheckContext, tables: dict[Path, Predictions]) -> None:
             c.findings.fail(f"{name} is about task {origin.task!r}, which dataset {c.dataset.name!r} does not have")
             continue
         records, labels, home = truth
-        _check_records(c, name, table, records, home)
+        _check_records(c, name, table, _recordings(table, records), records, home)
         _check_labels(c, name, table, labels)
     _check_arms(c, list(tables.values()))
     _check_same_records(c, tables)
 
 
 def _truth(c: CheckContext, task: str) -> tuple[pd.DataFrame, pd.DataFrame, type[Dataset]] | None:
-    """Records and labels of a task's home, by record_id; None where the dataset has no such task."""
+    """Records and labels of a task's home, by record_id or by the names of windows; None where the dataset has no such task."""
     home = c.dataset
     if task not in task_names(home, c.workspace.root):
         try:
@@ -86,18 +89,34 @@ def _truth(c: CheckContext, task: str) -> tuple[pd.DataFrame, pd.DataFrame, type
         except ConfigurationError:
             return None
     labels: pd.DataFrame = read_table(c.origin(Key(("labels", home.name), task)).path("labels.parquet")).to_pandas()
+    if "start" in labels:
+        names = [window_name(name, start) for name, start in zip(labels["record_id"], labels.pop("start"), strict=True)]
+        labels = labels.assign(record_id=names)
     return c.records(home), labels.set_index("record_id"), home
 
 
-def _check_records(c: CheckContext, name: str, table: Predictions, records: pd.DataFrame, home: type[Dataset]) -> None:
+def _recordings(table: Predictions, records: pd.DataFrame) -> NDArray[np.str_]:
+    """The record of each row, which may be about a window of it."""
+    import numpy as np
+
+    known = set(records.index)
+    return np.array([name if name in known else name.rpartition("@")[0] or name for name in table.record_id.tolist()], dtype=np.str_)
+
+
+def _check_records(
+    c: CheckContext, name: str, table: Predictions, recording_N: NDArray[np.str_], records: pd.DataFrame, home: type[Dataset]
+) -> None:
     import numpy as np
 
     split = home.split
     ids = table.record_id
-    known = np.isin(ids, records.index.to_numpy(dtype=np.str_))
+    known = np.isin(recording_N, records.index.to_numpy(dtype=np.str_))
     if not known.all():
         c.findings.fail(f"{name}: unknown records", ids[~known])
-    folds = records["fold"].reindex(ids[known].tolist()).to_numpy()
+    records = records.reindex(recording_N[known].tolist())
+    folds = records["fold"].to_numpy()
+    if (strange := records["patient_id"].to_numpy(dtype=np.str_) != table.patient_id[known]).any():
+        c.findings.fail(f"{name}: records with another patient than their own", ids[known][strange])
     if (trained := np.isin(folds, split.train)).any():
         c.findings.fail(f"{name}: records of the training folds are judged", ids[known][trained])
     judged = np.isin(table.fold, [*split.validation, *split.test])
@@ -112,9 +131,12 @@ def _check_records(c: CheckContext, name: str, table: Predictions, records: pd.D
 def _check_labels(c: CheckContext, name: str, table: Predictions, truth: pd.DataFrame) -> None:
     import numpy as np
 
-    wrong = ~np.isin(table.labels_NC, (0, 1)).all(axis=1)
-    if wrong.any():
+    if not table.numbers and (wrong := ~np.isin(table.labels_NC, (0, 1)).all(axis=1)).any():
         c.findings.fail(f"{name}: labels other than 0 and 1", table.record_id[wrong])
+    if table.numbers != truth.dtypes.map(lambda kind: kind.kind == "f").all():
+        c.findings.fail(f"{name} says that the task is {table.origin.kind}, and the labels are {', '.join(map(str, set(truth.dtypes)))}")
+    if table.numbers and table.origin.reference is None:
+        c.findings.fail(f"{name} does not say what the mean of the training records is, so nobody can tell what its error is worth")
     if sorted(table.classes) != sorted(truth.columns):
         c.findings.fail(f"{name} has the classes {', '.join(table.classes)}; the task's are {', '.join(truth.columns)}")
         return
@@ -128,14 +150,14 @@ def _check_labels(c: CheckContext, name: str, table: Predictions, truth: pd.Data
 
 
 def _check_arms(c: CheckContext, tables: Sequence[Predictions]) -> None:
-    arms: dict[tuple[str, str, float | None, str | None], set[str]] = {}
+    arms: dict[tuple[str, str, float | None, str | None, str | None], set[str]] = {}
     for table in tables:
         o = table.origin
         if o.protocol in FROZEN_PROTOCOLS:
-            arms.setdefault((o.task, o.protocol, o.fraction, o.prompts), set()).add(o.arm)
-    for (task, protocol, fraction, prompts), held in sorted(arms.items(), key=str):
+            arms.setdefault((o.task, o.protocol, o.fraction, o.prompts, o.channels), set()).add(o.arm)
+    for question, held in sorted(arms.items(), key=str):
         if held != set(ARMS):
-            what = ", ".join(str(w) for w in (task, protocol, fraction, prompts) if w is not None)
+            what = ", ".join(str(w) for w in question if w is not None)
             c.findings.fail(
                 f"{what}: arms {', '.join(sorted(held))} instead of {' and '.join(ARMS)}; without the twin nobody can tell what pretraining adds"
             )

@@ -100,6 +100,7 @@ class MethodSpec:
         baseline: True for rows that exist to be compared against and are never promoted.
         heads: recipes of heads by protocol, from a configuration; the house's where the method has none of its own.
         any_channels: whether a recording may have any of the configured channels and lack the others.
+        channel_sets: sets of channels that linear probes are shown alone, beside all of them (methods with `any_channels` only).
     """
 
     name: str
@@ -125,6 +126,7 @@ class MethodSpec:
     directions: tuple[str, ...] = ()
     heads: Callable[[Any], Mapping[str, HeadRecipe]] | None = None
     any_channels: bool = False
+    channel_sets: tuple[tuple[str, ...], ...] = ()
 
     def head_recipes(self, config: Any) -> dict[str, HeadRecipe]:
         """How heads are trained, by protocol: the method's own recipes before the house's."""

@@ -40,7 +40,7 @@ def leaderboard_table(table: pd.DataFrame) -> Table:
 
 def _what(row: dict[Any, Any]) -> str:
     share = "" if _missing(row["fraction"]) else f" {row['fraction']:.0%}"
-    prompts = f" ({row['prompts']})" if row["prompts"] else ""
+    prompts = "".join(f" ({row[c]})" for c in ("prompts", "channels") if row[c])
     metric = "" if row["metric"] == "macro_auroc" else f" {row['direction']} {row['metric']}".replace("  ", " ")
     return f"{row['method']} {row['preset']}, {str(row['protocol']).replace('_', ' ')}{share}{prompts}{metric}"
 

@@ -198,7 +198,9 @@ def test_retrieval_and_reports_stand_in_rows_of_their_own() -> None:
     before = build(METRICS)
     pd.testing.assert_frame_equal(table[table["task"] == "super"].reset_index(drop=True), before, check_dtype=False)
     text = to_markdown(table)
-    assert "| MERL | tiny | retrieval | text->ecg | recall@1 | 0.200 (0.190 to 0.210) | 0.020 | 0.030 (0.020 to 0.040) | +0.170" in text
+    assert (
+        "| MERL | tiny | retrieval | all | text->ecg | recall@1 | 0.200 (0.190 to 0.210) | 0.020 | 0.030 (0.020 to 0.040) | +0.170" in text
+    )
     assert "| 471 of 440 patients, among 52 candidates |" in text
     assert "| PULSE | generation | bleu_1 | 0.050 | a paper |" in text
     assert "nan" not in text.casefold()
@@ -211,6 +213,22 @@ def test_evaluations_from_before_there_was_retrieval_keep_their_place() -> None:
     assert (table[table["metric"] == "macro_auroc"]["direction"] == "").all()
 
 
+def test_sets_of_channels_stand_in_rows_of_their_own() -> None:
+    """With twins of their own, without published numbers and baselines of all channels; old metrics know no sets."""
+    shown = [row(0.7, channels="II"), row(0.5, arm="random_init", channels="II"), row(0.2, metric=GAIN, channels="II")]
+    table = build_leaderboard(pd.concat([pd.DataFrame(METRICS), pd.DataFrame(shown)], ignore_index=True), SPECS)
+    ours = table[
+        (table["method"] == "merl") & (table["protocol"] == "linear_probe") & (table["fraction"] == 1.0) & (table["kind"] == "ours")
+    ]
+    assert list(zip(ours["channels"], ours["value"], ours["random_init"], ours["gain"], strict=True)) == [
+        ("", 0.8, 0.7, 0.1),
+        ("II", 0.7, 0.5, 0.2),
+    ]
+    assert ours["published"].notna().tolist() == [True, False]
+    assert ours["supervised"].notna().tolist() == [True, False]
+    assert "| linear_probe | 100% |  | II | 0.700" in to_markdown(table)
+
+
 def test_markdown_names_values_intervals_and_sources() -> None:
     text = to_markdown(build(METRICS))
     assert "## ptb_xl / super" in text
@@ -220,7 +238,7 @@ def test_markdown_names_values_intervals_and_sources() -> None:
     assert "0.850 (0.840 to 0.860), 100% of labels" in text
     assert "| SimCLR | linear_probe | 100% | 0.735 | MELP, Table 2 |" in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in lines} == {13, 6}
+    assert {line.count("|") for line in lines} == {14, 6}
     assert "nan" not in text.casefold()
 
 

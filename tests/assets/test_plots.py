@@ -117,9 +117,18 @@ def test_roc_curves_of_few_and_many_classes_and_undefined_ones(tmp_path: Path, n
 
 def test_the_leaderboard_grows_with_its_rows(tmp_path: Path) -> None:
     row = {"kind": "ours", "dataset": "synthetic", "task": "super", "title": "MERL", "preset": "tiny", "protocol": "zero_shot"}
-    row |= {"fraction": np.nan, "prompts": "plain", "value": 0.8, "low": 0.75, "high": 0.84, "published": np.nan, "supervised": np.nan}
+    row |= {
+        "fraction": np.nan,
+        "prompts": "plain",
+        "channels": "",
+        "value": 0.8,
+        "low": 0.75,
+        "high": 0.84,
+        "published": np.nan,
+        "supervised": np.nan,
+    }
     row |= {"random_init": np.nan, "random_init_low": np.nan, "random_init_high": np.nan}
-    full = row | {"task": "form", "fraction": 0.1, "prompts": "", "published": 0.9, "supervised": 0.7}
+    full = row | {"task": "form", "fraction": 0.1, "prompts": "", "channels": "II+PLETH", "published": 0.9, "supervised": 0.7}
     full |= {"random_init": 0.6, "random_init_low": 0.5, "random_init_high": 0.7}
     heights = []
     for name, rows in (("none", []), ("few", [row, full]), ("many", [row, full] * 8)):

@@ -16,7 +16,7 @@ from models.predictions import Origin, Predictions
 
 COLUMNS = {
     *("dataset", "task", "method", "preset", "protocol", "arm", "fraction", "prompts", "seed", "metric", "value", "low", "high"),
-    *("direction", "chance", "n_records", "n_patients", "n_classes", "n_undefined", "interval", "note"),
+    *("channels", "direction", "chance", "unit", "n_records", "n_patients", "n_classes", "n_undefined", "interval", "note"),
 }
 CLASSES = ("NORM", "LAFB/LPFB", "PRC(S)")
 
@@ -115,6 +115,39 @@ def test_gain_over_the_random_twin() -> None:
     test, other = ours.folds((10,)), twin.folds((10,))
     assert row["value"] == pytest.approx(roc_auc_score(test.labels_NC, test.scores_NC) - roc_auc_score(other.labels_NC, other.scores_NC))
     assert 0 < row["low"] < row["value"] < row["high"]
+
+
+def test_tables_of_channel_sets_are_compared_with_twins_of_the_same_set() -> None:
+    shown = [(None, 1.5), ("II", 0.8), ("II+PLETH", 1.0)]
+    tables = [
+        replace(t, origin=replace(t.origin, channels=channels))
+        for channels, signal in shown
+        for t in (table(signal=signal), table(seed=1, signal=0.2, arm="random_init"))
+    ]
+    rows = compare_arms(tables, (10,), n_resamples=20)
+    assert [row["channels"] for row in rows] == ["", "II", "II+PLETH"]
+    assert len({round(row["value"], 6) for row in rows}) == 3
+    assert {row["channels"] for row in score_table(tables[2], (9,), (10,), n_resamples=20)} == {"II"}
+
+
+def test_of_exclusive_classes_the_softmax_is_judged() -> None:
+    """A shift of all logits of a record says nothing about its class, and must change no metric."""
+    rng = np.random.default_rng(5)
+    whole = table()
+    classes = rng.integers(0, 3, len(whole.record_id))
+    logits = (2 * np.eye(3)[classes] + rng.normal(size=(len(classes), 3))).astype(np.float32)
+    origin = replace(whole.origin, kind="single_label")
+    one = replace(whole, origin=origin, labels_NC=np.eye(3, dtype=np.int8)[classes], scores_NC=logits)
+    shifted = replace(one, scores_NC=logits + rng.normal(0, 5, (len(classes), 1)).astype(np.float32))
+    found, moved = (by_metric(score_table(t, (9,), (10,), n_resamples=20)) for t in (one, shifted))
+    for metric in ("macro_auroc", "macro_auprc", "macro_brier", F1):
+        assert moved[metric]["value"] == pytest.approx(found[metric]["value"], abs=1e-4), metric
+    test = one.folds((10,))
+    shares = np.exp(test.scores_NC) / np.exp(test.scores_NC).sum(axis=1, keepdims=True)
+    assert found["macro_auroc"]["value"] == pytest.approx(roc_auc_score(test.labels_NC, shares, average="macro"), abs=1e-6)
+    np.testing.assert_allclose(probabilities(test).sum(axis=1), 1)
+    apart = by_metric(score_table(replace(shifted, origin=whole.origin), (9,), (10,), n_resamples=20))
+    assert apart["macro_auroc"]["value"] < found["macro_auroc"]["value"] - 0.05
 
 
 def test_rows_and_columns_are_matched_by_name() -> None:

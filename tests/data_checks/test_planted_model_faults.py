@@ -103,6 +103,12 @@ def test_both_arms_are_needed_for_frozen_protocols_only(labelled: Any, retold: A
     )
     failed_with(fraction, "super, linear_probe, 0.1: arms random_init")
     assert labelled.judge(labelled.head(retold(labelled.table(), protocol="finetune")), "predictions").passed
+    probe = labelled.judge(labelled.head(retold(labelled.table(), protocol="attentive_probe")), "predictions")
+    failed_with(probe, "super, attentive_probe, 1.0: arms pretrained")
+    shown = labelled.judge(
+        labelled.head(labelled.table(), labelled.table("random_init"), retold(labelled.table(), channels="II+PLETH")), "predictions"
+    )
+    failed_with(shown, "super, linear_probe, 1.0, II+PLETH: arms pretrained")
 
 
 def test_tables_are_about_the_outputs_task_classes_and_records(labelled: Any, retold: Any) -> None:
@@ -171,7 +177,7 @@ def test_metrics_name_rows_at_fault(labelled: Any) -> None:
     verdict = labelled.judge(labelled.evaluation(spoil), "metrics")
     name = "super linear_probe pretrained 1"
     for said in (
-        f'lies between 0 and 1, a difference of metrics between -1 and 1, a rank from 1 on": {name} macro_brier',
+        f'lies between 0 and 1, a difference of metrics between -1 and 1, a rank from 1 on, an error of numbers from 0 on": {name} macro_brier',
         f'low is not above high": {name} macro_auprc',
         f'is the stored one": {name} macro_auroc, {name} auroc:MI',
     ):
