@@ -29,6 +29,9 @@ WEIGHTS: dict[str, float] = {
 ALL_TEN: tuple[str, ...] = tuple(f"{name} {weight:g}" for name, weight in WEIGHTS.items())
 """The mixture as `TrainingConfig.mixture` writes it."""
 
+WITHOUT_BASELINE: tuple[str, ...] = ("code15", _CINC + "st_petersburg_incart")
+"""Those that are high-passed; with their baseline training was unstable."""
+
 _MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
 
 _MEANS = {

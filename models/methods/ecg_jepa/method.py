@@ -81,7 +81,8 @@ class EcgJepa(Method):
         there_BL = batch.present_BL | ~batch.present_BL.any(dim=1, keepdim=True)
         by_lead_BLF = self._grid(tokens_BNF).mean(dim=2)
         pooled_BF = (by_lead_BLF * there_BL[:, :, None]).sum(dim=1) / there_BL.sum(dim=1, keepdim=True)
-        return Features(pooled_BF, tokens_BNF=tokens_BNF)
+        present_BN = functional.pad(there_BL.repeat_interleave(self._grid(tokens_BNF).shape[2], dim=1), (config.registers, 0), value=True)
+        return Features(pooled_BF, tokens_BNF=tokens_BNF, tokens_present_BN=present_BN)
 
     def loss(self, batch: Batch) -> Losses:
         """The difference at hidden patches; `target_std` is watched, since it falls to 0 where all targets become one."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from models.config import TrainingConfig
-from models.methods.ecg_jepa.databases import ALL_TEN
-from models.recipes import Recipe, Resample
+from models.head_recipes import ATTENTIVE, FINETUNE, FINETUNE_AFTER, HeadRecipe
+from models.methods.ecg_jepa.databases import ALL_TEN, WITHOUT_BASELINE
+from models.methods.ecg_jepa.published import PUBLISHED
+from models.recipes import HighPass, Recipe, Resample
 from models.spec import GateRule, MethodSpec, Paper
 from models.types import Modality
 
@@ -90,44 +93,11 @@ class EcgJepaConfig(TrainingConfig):
 
 _TINY = EcgJepaConfig(min_block=2, max_steps=2000, normalisation="measured", lr=2e-3, warmup=0.0)
 
-_VIT_S = EcgJepaConfig(
-    recipe="jepa_500hz",
-    n_samples=5000,
-    width=384,
-    depth=8,
-    heads=6,
-    predictor_width=192,
-    predictor_depth=8,
-    predictor_heads=6,
-    batch_size=2048,
-    max_steps=100_000,
-    validate_every=1000,
-    checkpoint_every=10_000,
-    log_every=100,
-)
-_VIT_XS = replace(_VIT_S, width=192, heads=4, predictor_width=96, predictor_heads=4)
-_VIT_B = replace(
-    _VIT_S, width=768, depth=12, heads=12, predictor_width=384, predictor_depth=12, predictor_heads=12, batch_size=1024, accumulate=2
-)
-
-
-def _at_100_hz(config: EcgJepaConfig) -> EcgJepaConfig:
-    """The same patches of 50 ms at 100 Hz. The published constants are of 500 Hz, so they are measured anew."""
-    return replace(config, recipe="native_100hz", n_samples=1000, patch=5, normalisation="measured")
-
-
-_KIM = EcgJepaConfig(
-    recipe="jepa_250hz",
-    n_samples=2500,
+_TINY_KIM = replace(
+    _TINY,
     channels=("I", "II", "V1", "V2", "V3", "V4", "V5", "V6"),
     patch=50,
     layout="leads",
-    width=768,
-    depth=12,
-    heads=16,
-    predictor_width=384,
-    predictor_depth=6,
-    predictor_heads=12,
     registers=0,
     biases="all",
     norm_eps=1e-5,
@@ -144,13 +114,55 @@ _KIM = EcgJepaConfig(
     clip=None,
     momentum=0.996,
     final_momentum=1.0,
-    lr=5.5e-5,
-    warmup=0.05,
     weight_decay=0.05,
     final_weight_decay=0.05,
     beta2=0.999,
     adam_eps=1e-8,
+)
+
+_VIT_S = EcgJepaConfig(
+    recipe="jepa_500hz",
+    n_samples=5000,
+    width=384,
+    depth=8,
+    heads=6,
+    predictor_width=192,
+    predictor_depth=8,
+    predictor_heads=6,
+    batch_size=2048,
+    max_steps=100_000,
+    finetune_steps=10_000,
+    finetune_batch_size=128,
+    finetune_lr=1e-3,
+    validate_every=1000,
+    checkpoint_every=10_000,
+    log_every=100,
+)
+_VIT_XS = replace(_VIT_S, width=192, heads=4, predictor_width=96, predictor_heads=4)
+_VIT_B = replace(
+    _VIT_S, width=768, depth=12, heads=12, predictor_width=384, predictor_depth=12, predictor_heads=12, batch_size=1024, accumulate=2
+)
+
+
+def _at_100_hz(config: EcgJepaConfig) -> EcgJepaConfig:
+    """The same patches of 50 ms at 100 Hz. The published constants are of 500 Hz, so they are measured anew."""
+    return replace(config, recipe="native_100hz", n_samples=1000, patch=5, normalisation="measured")
+
+
+_KIM = replace(
+    _TINY_KIM,
+    recipe="jepa_250hz",
+    n_samples=2500,
+    width=768,
+    depth=12,
+    heads=16,
+    predictor_width=384,
+    predictor_depth=6,
+    predictor_heads=12,
+    lr=5.5e-5,
+    warmup=0.05,
     batch_size=64,
+    max_steps=None,
     epochs=100,
     validate_every=1000,
     checkpoint_every=1000,
@@ -159,6 +171,7 @@ _KIM = EcgJepaConfig(
 
 PRESETS = {
     "tiny": _TINY,
+    "tiny_kim": _TINY_KIM,
     "vit_xs": _VIT_XS,
     "vit_s": _VIT_S,
     "vit_b": _VIT_B,
@@ -186,6 +199,61 @@ PRESETS = {
     "kim_columns": replace(_KIM, mask="columns", mask_low=0.6, mask_high=0.7, batch_size=128, lr=2.5e-5),
 }
 
+
+def head_recipes(config: EcgJepaConfig) -> Mapping[str, HeadRecipe]:
+    """Heads as Weimann and Conrad train them, their steps and rates in proportion to `finetune_steps` (10,000) and `finetune_lr` (1e-3).
+
+    A quarter of a record is seen in training; evaluation averages the logits of quarters that overlap by half. What they call
+    linear evaluation is the attentive probe. Kim's presets have the house's recipes.
+    """
+    if config.layout == "leads":
+        return {}
+    steps, lr = config.finetune_steps, config.finetune_lr
+    crop = config.patch * (config.n_samples // config.patch // 4)
+    probe = HeadRecipe(
+        frozen=True,
+        readout="attentive",
+        heads=config.heads,
+        steps=steps // 2,
+        batch_size=config.finetune_batch_size,
+        lr=lr,
+        schedule="constant",
+        weight_decay=0.1,
+        look_every=max(30, steps // 100),
+        patience=steps // 2,
+        crop=crop,
+        stride=crop // 2,
+    )
+    after = replace(
+        probe,
+        frozen=False,
+        start=ATTENTIVE,
+        lr=lr / 10,
+        final_lr=lr / 1000,
+        first_lr=lr / 1000,
+        schedule="cosine",
+        warmup=steps // 50,
+        weight_decay=0.0,
+        dropout=0.1,
+        patience=steps // 5,
+    )
+    direct = replace(
+        after,
+        readout="features",
+        bias=False,
+        twin=True,
+        start="",
+        steps=steps,
+        lr=lr,
+        final_lr=lr / 100,
+        weight_decay=0.01,
+        betas=(0.9, 0.99),
+        dropout=0.05,
+        clip=None,
+    )
+    return {ATTENTIVE: probe, FINETUNE_AFTER: after, FINETUNE: direct}
+
+
 SPEC = MethodSpec(
     name="ecg_jepa",
     title="ECG-JEPA",
@@ -202,8 +270,10 @@ SPEC = MethodSpec(
     tasks=("all", "diag", "sub", "super", "form", "rhythm"),
     gate=GateRule(task="super", protocol="linear_probe", fraction=1.0),
     recipes=(
-        Recipe("jepa_500hz", fs_hz=500.0, steps=(Resample("fourier"),), window_s=10.0),
+        Recipe("jepa_500hz", fs_hz=500.0, steps=(HighPass(0.5, order=4, sources=WITHOUT_BASELINE), Resample("fourier")), window_s=10.0),
         Recipe("jepa_250hz", fs_hz=250.0, steps=(Resample("fourier"),), window_s=10.0),
     ),
+    published=PUBLISHED,
+    heads=head_recipes,
     summary="Encoder of ECG without labels: what a slowly following teacher says of hidden stretches is predicted from the rest.",
 )
