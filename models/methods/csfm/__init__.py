@@ -1,0 +1,1 @@
+"""CSFM: cardiac sensing foundation model."""
