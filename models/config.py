@@ -27,7 +27,7 @@ class TrainingConfig:
         distinct_patients: no patient twice in a batch; a pass then takes one record of every patient.
         max_steps: optimiser steps of pretraining; 0 delivers the untrained network.
         epochs: passes over the training records; where both are given, the smaller number of steps counts.
-        min_words: records whose report has fewer words are left out (methods that read text only).
+        min_words: records whose report has fewer words are left out (methods that read text only); 0 keeps those without any.
         validate_every: steps between two measurements of the validation loss; 0 for none.
         patience: validations without improvement before training stops, and the best weights are delivered; None runs to
             the end and delivers the last.

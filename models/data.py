@@ -200,7 +200,7 @@ def rows_with_reports(store: Store, rows_N: IntArray, reports: Path | None, min_
         text_of = read_texts(reports)
         ids = store.index["record_id"].to_pylist()
         kept = [(row, text_of.get(ids[row], "")) for row in rows_N.tolist()]
-        kept = [(row, text) for row, text in kept if count_words(text) >= max(1, min_words)]
+        kept = [(row, text) for row, text in kept if count_words(text) >= min_words]
         rows_N, texts = np.array([row for row, _ in kept], dtype=np.int64), [text for _, text in kept]
     if not len(rows_N):
         raise TrainingError(

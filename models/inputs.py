@@ -57,7 +57,7 @@ def open_inputs(job: DataJob, config: TrainingConfig) -> Inputs:
     """
     spec = get_spec(job.method)
     reads = spec.first_stage.modalities if job.stage != "encoder" and spec.first_stage else spec.reads(config)
-    if Modality.TEXT in reads and job.reports is None:
+    if Modality.TEXT in reads and Modality.TEXT not in spec.optional and job.reports is None:
         raise ConfigurationError(f"method {job.method!r} reads reports, but the job names no reports table")
     store = None
     if {Modality.ECG, Modality.PPG, Modality.WEARABLE} & set(reads):
