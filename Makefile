@@ -16,7 +16,7 @@ $(SETUP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(SETUP)  ## the whole way on the synthetic dataset, from raw records to a champion
-	@$(BIN)/einthoven run merl melp more symile --dataset synthetic --preset tiny
+	@$(BIN)/einthoven run merl melp more symile ecg_jepa csfm --dataset synthetic --preset tiny
 	@echo
 	@echo "To look around: make ui, then open http://127.0.0.1:3000 (Dagster) and http://127.0.0.1:5000 (MLflow)"
 
