@@ -144,6 +144,11 @@ class Task:
     unit: str = ""
     per_window: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises ConfigurationError where a task is about several numbers: each has a unit and an error of its own."""
+        if self.kind == "regression" and len(self.classes) != 1:
+            raise ConfigurationError(f"task {self.name!r} predicts {len(self.classes)} numbers; make it a task each")
+
     @property
     def keys(self) -> tuple[str, ...]:
         """The columns of its label table that say what a row is about."""

@@ -340,7 +340,7 @@ def _change(rule: GateRule, ours: Predictions, theirs: Predictions, mask: NDArra
     if not len(columns):
         return None
     one, other = (float(per_class(t.scores_NC[mask][:, columns], labels[:, columns]).mean()) for t in (ours, theirs))
-    return one - other
+    return one - other if rule.direction == "higher" else other - one
 
 
 def _error(table: Predictions, mask: NDArray[np.bool_] | None = None) -> float:

@@ -84,13 +84,14 @@ def make_registry(settings: Settings, spec: MethodSpec, dataset: str) -> Output:
 
 
 def _draw(folder: Path, spec: MethodSpec, evaluation: Path, dataset: type[Dataset]) -> None:
-    """Show the curves behind the number that the gate reads."""
-    from assets.plots import roc_figure
+    """Show the curves, or the dots, behind the number that the gate reads."""
+    from assets.plots import judged_figure
 
     (folder / "figures").mkdir()
     gate = gate_for(spec, dataset)
     test_folds = task_home(spec, dataset, gate.task)[0].split.test
-    roc_figure(folder / "figures" / "roc_at_the_gate.png", _contender(gate, evaluation, spec.name, "").predictions.folds(test_folds))
+    judged = _contender(gate, evaluation, spec.name, "").predictions.folds(test_folds)
+    judged_figure(folder / "figures" / ("predicted_at_the_gate.png" if judged.numbers else "roc_at_the_gate.png"), judged)
 
 
 def current_decision(settings: Settings, method: str, dataset: str) -> dict[str, Any] | None:

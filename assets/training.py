@@ -299,9 +299,14 @@ def asks_questions(spec: MethodSpec, dataset: type[Dataset]) -> bool:
 
 
 def gate_for(spec: MethodSpec, dataset: type[Dataset]) -> GateRule:
-    """The method's gate, on the dataset's first task where it does not offer the gate's own."""
+    """The method's gate, on the dataset's first task where it does not offer the gate's own; of numbers the error counts."""
     tasks = tasks_for(spec, dataset)
-    return spec.gate if spec.gate.task in tasks or not tasks else dataclasses.replace(spec.gate, task=tasks[0])
+    if spec.gate.task in tasks or not tasks:
+        return spec.gate
+    rule = dataclasses.replace(spec.gate, task=tasks[0])
+    home, _ = task_home(spec, dataset, rule.task)
+    numbers = rule.task in home.task_names and home(Path()).task(rule.task).kind == "regression"
+    return dataclasses.replace(rule, metric="mae", direction="lower") if numbers else rule
 
 
 def dataset_deps(spec: MethodSpec, *stages: str, stage: Stage | None = None) -> list[dg.AssetDep]:

@@ -52,7 +52,7 @@ class UserTask:
     folder: Path
 
     def labels(self) -> pd.DataFrame:
-        """record_id and one int8 column a class, as `Dataset.labels`.
+        """record_id, `start` where the task is about windows, and one column a class, as `Dataset.labels`.
 
         Raises:
             UserTaskError: the table was altered since it was added.
@@ -128,7 +128,7 @@ def add_user_task(
         home: workspace.
         dataset: whose records are labelled.
         task: name, title, classes in the order of the table's columns.
-        table: record_id, then one int8 column a class.
+        table: record_id, `start` where the task is about windows, then one column a class.
         access: class of the labels.
         notes: JSON about where they come from.
 
@@ -153,6 +153,9 @@ def add_user_task(
             "classes": list(task.classes),
             "class_names": dict(task.class_names),
             "may_be_empty": task.may_be_empty,
+            "kind": task.kind,
+            "unit": task.unit,
+            "per_window": task.per_window,
             "version": number,
             "sha256": sha256,
             "access": str(access),
@@ -193,23 +196,36 @@ def remove_user_task(home: Path, dataset: str, name: str) -> None:
 
 
 def fingerprint(task: Task, table: pd.DataFrame) -> str:
-    """Hash of what labels mean: classes in order, whether empty rows count, and every record's labels."""
+    """Hash of what labels mean: classes in order, whether empty rows count, unit, and every record's or window's labels."""
     from hashlib import sha256
 
-    columns = [table[c].astype("int8").to_numpy().tobytes() for c in task.classes if c in table]
+    columns = [
+        table[c].astype("float64" if c == "start" else task.dtype).to_numpy().tobytes()
+        for c in (*task.keys[1:], *task.classes)
+        if c in table
+    ]
     body = sha256("\n".join(table["record_id"].astype(str)).encode())
     for column in columns:
         body.update(column)
-    return digest(
-        {"classes": list(task.classes), "columns": list(table.columns), "may_be_empty": task.may_be_empty, "rows": body.hexdigest()}
-    )
+    meaning = {"classes": list(task.classes), "columns": list(table.columns), "may_be_empty": task.may_be_empty, "rows": body.hexdigest()}
+    # Tasks that were added before there were kinds keep their hash.
+    return digest(meaning if task.kind == "multilabel" else meaning | {"kind": task.kind, "unit": task.unit})
 
 
 def _read(folder: Path, dataset: str, name: str) -> UserTask:
     path = folder / "task.json"
     try:
         raw = json.loads(path.read_text())
-        task = Task(raw["name"], raw["title"], tuple(raw["classes"]), raw["class_names"], bool(raw["may_be_empty"]))
+        task = Task(
+            raw["name"],
+            raw["title"],
+            tuple(raw["classes"]),
+            raw["class_names"],
+            bool(raw["may_be_empty"]),
+            kind=raw.get("kind", "multilabel"),
+            unit=raw.get("unit", ""),
+            per_window=bool(raw.get("per_window", False)),
+        )
         found = UserTask(raw["dataset"], task, int(raw["version"]), raw["sha256"], Access(raw["access"]), raw["notes"], folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserTaskError(f"{path} cannot be read ({error}); {_again(dataset, name)}") from error

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from models.errors import ConfigurationError, TrainingError
 from models.image_store import ImageStore
+from models.predictions import window_name
 from models.resident import Resident, hold
 from models.signal_scale import SignalScale, measure_scale, stack_scales
 from models.store import Store
@@ -173,11 +174,6 @@ class Labelled:
             start_N = self.store.index["start"].to_numpy()
             return np.array([window_name(values[i], start_N[i]) for i in self.rows_N], dtype=np.str_)
         return np.array([values[i] for i in self.rows_N], dtype=np.str_)
-
-
-def window_name(record_id: str, start_s: float) -> str:
-    """How prediction tables call a window of a recording."""
-    return f"{record_id}@{start_s:g}"
 
 
 def records_with_reports(store: Store, folds: Sequence[int], reports: Path | None, min_words: int) -> Records:

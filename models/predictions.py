@@ -123,6 +123,11 @@ class Predictions:
         )
 
 
+def window_name(record_id: str, start_s: float) -> str:
+    """How prediction tables call a window of a recording."""
+    return f"{record_id}@{start_s:g}"
+
+
 def write_predictions(path: Path, table: Predictions) -> None:
     """Write a table as Parquet."""
     import pyarrow as pa

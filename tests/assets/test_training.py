@@ -218,7 +218,7 @@ def test_tasks_about_pictures_are_for_methods_that_read_them() -> None:
     synthetic, mimic, published = map(get_dataset, ("synthetic", "mimic_iv_ecg", "symile_mimic"))
     assert tasks_for(THREE, synthetic) == ["super", "chest"]
     assert tasks_for(make_spec(ECG, TEXT), synthetic) == ["super"]
-    assert tasks_for(make_spec(ECG, TEXT, tasks=()), synthetic) == ["super", "form", "rhythm"]
+    assert tasks_for(make_spec(ECG, TEXT, tasks=()), synthetic) == ["super", "form", "rhythm", "age"]
     assert tasks_for(THREE, mimic) == ["diagnoses", "mortality", "chexpert"]
     assert tasks_for(THREE, published) == ["chexpert"]
     assert tasks_for(replace(THREE, tasks=("super",)), published) == ["chexpert"]  # there would be no task else
