@@ -165,6 +165,9 @@ TASK_TITLES: Mapping[str, str] = {
     "rhythm": "12 rhythm statements",
 }
 
+SUPER_SINGLE = "super_single"
+"""Task of the records with exactly one diagnostic superclass (as ST-MEM and ECG-JEPA are judged), on the folds of all others."""
+
 
 def _build() -> dict[str, Statement]:
     table: dict[str, Statement] = {}
@@ -199,6 +202,9 @@ def label_set(codes: Collection[str], task: str, statements: Mapping[str, Statem
             return {s.subclass for s in chosen if s.diagnostic and s.subclass}
         case "super":
             return {s.superclass for s in chosen if s.diagnostic and s.superclass}
+        case "super_single":
+            found = label_set(codes, "super", statements)
+            return found if len(found) == 1 else set()
         case "form":
             return {s.code for s in chosen if s.form}
         case "rhythm":
@@ -213,7 +219,7 @@ def task_classes(task: str, statements: Mapping[str, Statement] = STATEMENTS) ->
     Raises:
         ConfigurationError: no such task.
     """
-    return tuple(sorted(label_set(tuple(statements), task, statements)))
+    return tuple(sorted(label_set(tuple(statements), "super" if task == SUPER_SINGLE else task, statements)))
 
 
 def class_names(task: str, statements: Mapping[str, Statement] = STATEMENTS) -> dict[str, str]:
@@ -222,7 +228,7 @@ def class_names(task: str, statements: Mapping[str, Statement] = STATEMENTS) -> 
     Raises:
         ConfigurationError: no such task.
     """
-    names = {"super": SUPERCLASS_NAMES, "sub": SUBCLASS_NAMES}.get(task)
+    names = {"super": SUPERCLASS_NAMES, SUPER_SINGLE: SUPERCLASS_NAMES, "sub": SUBCLASS_NAMES}.get(task)
     if names is None:
         names = {code: s.name for code, s in statements.items()}
     return {c: names.get(c, c) for c in task_classes(task, statements)}

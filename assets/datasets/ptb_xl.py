@@ -24,7 +24,7 @@ from assets.access import Access
 from assets.dataset import Dataset, DatasetError, Download, Source, Task
 from assets.person_tasks import PERSON_TASKS, age_labels, bmi_labels, sex_labels
 from assets.record import Record, RecordError
-from assets.scp import STATEMENTS, TASK_TITLES, class_names, label_table, task_classes
+from assets.scp import STATEMENTS, SUPER_SINGLE, TASK_TITLES, class_names, label_table, task_classes
 from assets.splits import patient
 from models.types import LEADS
 
@@ -69,7 +69,7 @@ class PTBXL(Dataset):
     has_reports: ClassVar[bool] = True
     has_questions: ClassVar[bool] = True
     question_sources: ClassVar[tuple[str, ...]] = ("ecg_qa",)
-    task_names: ClassVar[tuple[str, ...]] = (*TASK_TITLES, *PERSON_TASKS)
+    task_names: ClassVar[tuple[str, ...]] = (*TASK_TITLES, SUPER_SINGLE, *PERSON_TASKS)
     version: ClassVar[str] = "2"
 
     def files(self) -> list[Path]:
@@ -135,10 +135,12 @@ class PTBXL(Dataset):
         return read_record(self.folder / f"{name}.hea")
 
     def task(self, name: str) -> Task:
-        """One of the six tasks of the PTB-XL benchmark, or age, sex, body mass index; classes do not depend on the files that are there."""
+        """A task of the PTB-XL benchmark, or age, sex, body mass index; classes do not depend on the files that are there."""
         if name in PERSON_TASKS:
             return PERSON_TASKS[name]
         classes = task_classes(name)
+        if name == SUPER_SINGLE:
+            return Task(name, "the only one of 5 diagnostic superclasses", classes, class_names(name), kind="single_label")
         return Task(name, TASK_TITLES[name], classes, class_names(name), vocabulary="scp")
 
     def labels(self, task: str) -> pd.DataFrame:

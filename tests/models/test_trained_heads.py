@@ -28,7 +28,7 @@ from models.progress import Progress
 from models.registry import create_method, get_spec
 from models.store import open_store
 from models.train import run
-from models.types import Batch, Features
+from models.types import LEADS, Batch, Features
 from tests.models.echo import Echo, EchoConfig
 
 if TYPE_CHECKING:
@@ -238,6 +238,48 @@ def test_one_class_is_judged_by_its_softmax() -> None:
     assert objective_of("multilabel", HeadRecipe(), labels_NC, "ab").value(logits_NC, labels_NC) == 0.5
     with pytest.raises(ConfigurationError, match="no kind of task 'ordinal'"):
         objective_of("ordinal", HeadRecipe(), labels_NC, "ab")
+
+
+def test_a_set_of_channels_is_shown_alone_to_a_probe_of_its_own(study: Study) -> None:
+    """Against a loop that zeroes the other leads of one record after the other; a set that the store lacks is left out."""
+    from safetensors.numpy import load_file
+
+    write_untrained(study)
+    found = job(study, "sets", protocols=["linear_probe"], channel_sets=[["V1"], ["II", "V6"], ["II", "PLETH"], list(LEADS)])
+    assert {t.origin.channels for t in found.values()} == {None, "V1", "II+V6"}
+    assert len(found) == 6
+    store, method = open_store(study.folder / "store"), load_encoder(study.folder / "untrained" / "bundle")
+    row_of = {record: row for row, record in enumerate(store.record_ids())}
+    for channels in ("V1", "II+V6"):
+        table = found[f"super-linear_probe-pretrained-1-{channels}"]
+        probe = load_file(study.folder / "sets" / "heads" / f"super-linear_probe-pretrained-1-{channels}.safetensors")
+        hidden = [LEADS.index(lead) for lead in LEADS if lead not in channels.split("+")]
+        for record, scores_C in zip(table.record_id.tolist()[:4], table.scores_NC, strict=False):
+            batch = batch_of(store, np.array([row_of[record]]))
+            batch.signal_BLT[:, hidden] = 0
+            with torch.no_grad():
+                feature_F = method.encode(batch).pooled_BF[0].numpy()
+            expected_C = probe["weight"] @ ((feature_F - probe["mean"]) / probe["spread"]) + probe["bias"]
+            np.testing.assert_allclose(scores_C, expected_C, rtol=1e-3, atol=1e-3)
+    shown = open_store(study.folder / "store").select(["V1"]).select(LEADS, fill=True)
+    present_BL = batch_of(shown, np.array([0])).present_BL
+    assert present_BL is not None and present_BL[0].tolist() == [lead == "V1" for lead in LEADS]
+
+
+def test_another_task_leaves_the_fold_of_a_record(study: Study) -> None:
+    write_untrained(study, finetune_steps=1)
+    whole = pq.read_table(study.folder / "labels.parquet")
+    other = whole.slice(5).select(["record_id", "NORM"])
+    pq.write_table(other, study.folder / "other.parquet")
+    tables = [
+        job(study, task, task=task, labels=str(study.folder / f"{labels}.parquet"), protocols=[FINETUNE])[f"{task}-finetune-pretrained-1"]
+        for task, labels in (("super", "labels"), ("other", "other"))
+    ]
+    store = open_store(study.folder / "store")
+    fold_of = dict(zip(store.record_ids(), store.index["fold"].to_pylist(), strict=True))
+    for table in tables:
+        assert table.fold.tolist() == [fold_of[record] for record in table.record_id.tolist()]
+    assert set(tables[1].record_id.tolist()) <= set(tables[0].record_id.tolist())
 
 
 def test_single_label_tasks_are_trained_by_cross_entropy(cropped: Study) -> None:

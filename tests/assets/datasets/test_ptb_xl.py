@@ -101,7 +101,9 @@ def test_likelihood_zero_counts(dataset: PTBXL) -> None:
     assert (labels.sum() > 0).all()
 
 
-@pytest.mark.parametrize(("task", "classes"), [("all", 71), ("diag", 44), ("sub", 23), ("super", 5), ("form", 19), ("rhythm", 12)])
+@pytest.mark.parametrize(
+    ("task", "classes"), [("all", 71), ("diag", 44), ("sub", 23), ("super", 5), ("super_single", 5), ("form", 19), ("rhythm", 12)]
+)
 def test_labels_have_the_columns_of_the_task(dataset: PTBXL, task: str, classes: int) -> None:
     labels = dataset.labels(task)
     assert tuple(labels.columns[1:]) == dataset.task(task).classes
