@@ -13,8 +13,9 @@ HEADER = (
 )
 CAPTION = (
     "In brackets: 95 % interval over 1,000 resamples of patients, every class present. By record: the benchmark's printed form, 90 % over "
-    "resampled records. Records: how many are judged. Saw test: whether test patients were trained on. F: sample-centric, at the one threshold that is best on the validation folds. Published: as printed, under the "
-    "protocol and on the data that the source names; numbers of different protocols cannot be compared."
+    "resampled records. F: sample-centric, at the one threshold that is best on the validation folds. Records: how many are judged. Saw "
+    "test: whether the encoder was trained on test patients. Published: as printed, under the protocol and on the data that the source "
+    "names; numbers of different protocols cannot be compared."
 )
 
 
