@@ -11,6 +11,9 @@ from torch import nn
 
 from models.types import Batch
 
+_VARIANTS = 64
+"""Of one module's code: widths, shapes, with and without gradients; beyond torch's 8 it would quietly run uncompiled."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -41,6 +44,7 @@ def compile_parts(parts: Sequence[nn.Module], backend: str | Callable[..., Any] 
     import torch._dynamo
 
     torch._dynamo.config.suppress_errors = True
+    torch._dynamo.config.recompile_limit = _VARIANTS
     for part in parts:
         part.compile(backend=backend)
     _log.info("%d parts of the network are compiled: %s", len(parts), ", ".join(type(part).__name__ for part in parts))

@@ -19,9 +19,9 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is n
 class Tiny(nn.Module):
     """A function of few operations."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 3) -> None:
         super().__init__()
-        self.linear = nn.Linear(4, 3)
+        self.linear = nn.Linear(4, width)
 
     def forward(self, value_BF: torch.Tensor) -> torch.Tensor:
         return torch.tanh(self.linear(value_BF)) * 2
@@ -33,7 +33,7 @@ def _fresh() -> Iterator[None]:
     import torch._dynamo
 
     torch._dynamo.reset()
-    with torch._dynamo.config.patch(suppress_errors=False):
+    with torch._dynamo.config.patch(suppress_errors=False, recompile_limit=8):
         yield
     torch._dynamo.reset()
 
@@ -65,6 +65,21 @@ def test_compiled_in_place_a_module_computes_the_same_for_every_length() -> None
         assert torch.equal(module(value), known)
     assert len(compiled) == 2  # the second length makes it dynamic
     assert list(module.state_dict()) == names
+
+
+@pytest.mark.usefixtures("_fresh")
+def test_networks_of_many_blocks_are_compiled_to_the_last() -> None:
+    blocks = [Tiny(width) for width in range(1, 13)]
+    compiled: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, example_inputs: list[torch.Tensor]) -> Callable[..., object]:
+        compiled.append(str(graph.graph))
+        return graph.forward
+
+    compile_parts(blocks, backend)
+    for block in blocks:
+        block(torch.randn(2, 4))
+    assert len(compiled) == 12
 
 
 @pytest.mark.usefixtures("_fresh")
