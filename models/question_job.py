@@ -2,9 +2,10 @@
 
 The encoder gives features of a recording and a question together (`Method.answer_features`); a linear layer over them, trained as every
 linear probe is (`models.heads`), says how much speaks for each answer class, that is each answer that enough training questions have.
-Given are all classes above a threshold, and the best one always; the threshold of a question type is the one with the most exact
-matches among the validation questions of the type. The same is done with the random-initialised twin, and with both where a flat line
-stands in place of every recording: what an encoder answers without looking. Letters: N questions, C answer classes, F features, A arms.
+Of the classes that training questions of the type have, those above a threshold are given, and the best one always; the threshold of a
+question type is the one with the most exact matches among the validation questions of the type. The same is done with the
+random-initialised twin, and with both where a flat line stands in place of every recording: what an encoder answers without looking.
+Letters: N questions, C answer classes, F features, A arms.
 """
 
 from __future__ import annotations
@@ -97,10 +98,11 @@ def answer_questions(job: QuestionJob, progress: Progress) -> dict[str, Any]:
     counts |= {f"{part}_not_drawn": sum(q.fold in f for q in asked) - len(parts[part]) for part, f in zip(PARTS, folds, strict=True)}
     by_type, by_text = most_frequent(parts["train"])
     types_N = np.array([q.question_type for q in everything])
+    possible_NC = possible(types_N, targets_NC, place["train"])
     judged_N = np.concatenate([place["validation"], place["test"]])
     tables = []
     for (protocol, arm), values_NF, (probe, _) in zip(arms, features_ANF, trained, strict=True):
-        scores_NC, chosen = probe.scores(values_NF), place["validation"]
+        scores_NC, chosen = among_possible(probe.scores(values_NF), possible_NC), place["validation"]
         limits = thresholds(scores_NC[chosen], targets_NC[chosen], complete_N[chosen], types_N[chosen])
         given_NC = pick(scores_NC, np.array([limits.get(t, np.inf) for t in types_N]))
         rows = [
@@ -195,6 +197,19 @@ def question_features(
         return found
     place = {q.question: i for i, q in enumerate(shown)}
     return found[[place[q.question] for q in questions]]
+
+
+def possible(types_N: NDArray[np.str_], target_NC: NDArray[np.int8], train_N: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The classes that may be given to each question, bool (N, C): those that some training question of its type has."""
+    possible_NC = np.zeros(target_NC.shape, bool)
+    for name in np.unique(types_N):
+        possible_NC[types_N == name] = target_NC[train_N[types_N[train_N] == name]].any(axis=0)
+    return possible_NC
+
+
+def among_possible(scores_NC: NDArray[np.floating[Any]], possible_NC: NDArray[np.bool_]) -> NDArray[np.floating[Any]]:
+    """Scores with every class that may not be given below all others."""
+    return np.where(possible_NC, scores_NC, scores_NC.min() - 1)
 
 
 def thresholds(

@@ -21,7 +21,19 @@ from models.answer_tables import AnswerError, Answers, join, read_answers, write
 from models.errors import ConfigurationError, TrainingError
 from models.jobs import read_job
 from models.progress import Progress
-from models.question_job import PROTOCOL, TEXT_ONLY, Question, answer_classes, choose, most_frequent, pick, targets, thresholds
+from models.question_job import (
+    PROTOCOL,
+    TEXT_ONLY,
+    Question,
+    among_possible,
+    answer_classes,
+    choose,
+    most_frequent,
+    pick,
+    possible,
+    targets,
+    thresholds,
+)
 from models.train import main, run
 from models.types import Batch
 from tests.models.echo import D, Echo, EchoStudy, N, echo_registered, make_echo_study
@@ -181,6 +193,14 @@ def test_the_threshold_is_the_best_of_all_and_something_is_always_answered() -> 
         assert exact(found[name]) >= best - 1, "candidates are a hundred levels, not all"
     assert pick(scores, np.inf).sum(axis=1).tolist() == [1] * 60
     assert choose(some_questions("a", "b", "c"), [1], 2) == choose(some_questions("a", "b", "c")[::-1], [1], 2)
+
+
+def test_only_answers_that_the_type_ever_had_are_given() -> None:
+    types, target = np.array(["a", "a", "b", "b"]), np.array([[1, 0, 1], [0, 1, 0], [0, 1, 0], [1, 0, 0]], np.int8)
+    possible_NC = possible(types, target, np.array([0, 2]))
+    assert possible_NC.tolist() == [[True, False, True]] * 2 + [[False, True, False]] * 2
+    scores = among_possible(np.array([[1.0, 9.0, 2.0], [3.0, 9.0, 1.0], [9.0, -5.0, 9.0], [0.0, 0.0, 0.0]]), possible_NC)
+    assert pick(scores, 1.5).tolist() == [[False, False, True], [True, False, False], [False, True, False], [False, True, False]]
 
 
 def test_a_table_that_calls_a_wrong_answer_correct_is_refused(study: EchoStudy) -> None:
