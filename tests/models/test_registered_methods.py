@@ -15,8 +15,9 @@ import torch
 from models.checkpoint import Provenance, load_encoder, write_bundle
 from models.config import TrainingConfig
 from models.errors import ConfigurationError
-from models.finetune import Classifier
+from models.head_recipes import HeadRecipe
 from models.method import ContrastiveMethod, Method
+from models.readouts import Classifier
 from models.registry import create_method, get_spec, list_methods
 from models.types import Batch, Losses, Modality
 
@@ -158,8 +159,9 @@ def test_finetuning_overfits_one_batch(name: str) -> None:
     encoder = build(name)
     everything, target_BC = batch(name, encoder), torch.eye(2).repeat(4, 1)
     data = Batch(everything.signal_BLT, everything.row_B)
-    network = Classifier(encoder, 2, encoder.finetune_features(encoder.encode(data)).shape[1])
-    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=3e-3)
+    learning = encoder.finetune_parameters(Modality.ECG)
+    network = Classifier(encoder, HeadRecipe(), 2, encoder.finetune_features(encoder.encode(data)).shape[1])
+    optimizer = torch.optim.AdamW([*learning, *network.head.parameters()], lr=3e-3)
     losses = []
     for _ in range(30):
         optimizer.zero_grad()
