@@ -143,8 +143,13 @@ class PTBXL(Dataset):
             return Task(name, "the only one of 5 diagnostic superclasses", classes, class_names(name), kind="single_label")
         return Task(name, TASK_TITLES[name], classes, class_names(name), vocabulary="scp")
 
-    def labels(self, task: str) -> pd.DataFrame:
+    def labels(self, task: str, min_likelihood: float | None = None) -> pd.DataFrame:
         """Statements count whatever their likelihood; records without a label of the task are left out.
+
+        Args:
+            task: its name.
+            min_likelihood: in percent; statements below it do not count. None, as the benchmark has it, counts every one: the
+                source gives most statements of form and rhythm a likelihood of 0.
 
         Raises:
             DatasetError: a row holds an unknown statement or no readable ones, `scp_statements.csv` differs from what it should
@@ -155,7 +160,8 @@ class PTBXL(Dataset):
         if task in PERSON_TASKS:
             return age_labels(self.records(), below=90.0) if task == "age" else sex_labels(self.records())
         self._check_statement_table()
-        codes = {record_id: self._codes(row) for record_id, row in self._by_id.items()}
+        least = float("-inf") if min_likelihood is None else min_likelihood
+        codes = {i: [c for c, likelihood in self._codes(row).items() if likelihood >= least] for i, row in self._by_id.items()}
         try:
             return label_table(codes, task)
         except DatasetError as error:
@@ -233,14 +239,14 @@ class PTBXL(Dataset):
             )
         return [(m[1] or "") if m else "" for m in matches]
 
-    def _codes(self, row: dict[str, str]) -> Collection[str]:
-        """Statements of a row, without their likelihoods."""
+    def _codes(self, row: dict[str, str]) -> dict[str, float]:
+        """Statements of a row with their likelihoods in percent."""
         text = row["scp_codes"]
         try:
             codes = ast.literal_eval(text) if len(text) <= _MAX_CODES else None
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             codes = None
-        if not isinstance(codes, dict) or not all(isinstance(c, str) for c in codes):
+        if not isinstance(codes, dict) or not all(isinstance(c, str) and isinstance(v, int | float) for c, v in codes.items()):
             raise DatasetError(
                 f"{self.folder / DATABASE}: scp_codes of ecg_id {row['ecg_id']} is not a dictionary of statements: {text[:60]!r}; restore the original value"
             )

@@ -101,6 +101,18 @@ def test_likelihood_zero_counts(dataset: PTBXL) -> None:
     assert (labels.sum() > 0).all()
 
 
+def test_statements_below_a_chosen_likelihood_do_not_count(dataset: PTBXL) -> None:
+    every, zero, half, all_sure = (dataset.labels("super", least) for least in (None, 0.0, 50.0, 100.0))
+    assert every.equals(dataset.labels("super"))
+    assert zero.equals(every)
+    assert half.set_index("record_id").loc["3", "MI"] == 1  # IMI with likelihood 50
+    assert "3" not in all_sure["record_id"].tolist()
+    assert "9" not in half["record_id"].tolist()  # IMI with likelihood 0, LVH with 35
+    kept = dataset.labels("super", 35.0).set_index("record_id").loc["9"]
+    assert kept.to_dict() == {"CD": 0, "HYP": 1, "MI": 0, "NORM": 0, "STTC": 0}
+    assert every["MI"].sum() > half["MI"].sum() > all_sure["MI"].sum()
+
+
 @pytest.mark.parametrize(
     ("task", "classes"), [("all", 71), ("diag", 44), ("sub", 23), ("super", 5), ("super_single", 5), ("form", 19), ("rhythm", 12)]
 )
