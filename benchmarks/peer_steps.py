@@ -1,4 +1,4 @@
-"""Training steps of the published code of MERL, MELP, MoRE and Symile, from a checkout that the user names, and its losses.
+"""Training steps of the published code of MERL, MELP, MoRE, Symile and ECG-JEPA, from a checkout that the user names, and its losses.
 
 Nothing of a peer is part of this repository. Its modules are imported from the checkout; weights and tokenizers that it would
 download are replaced by random ones of the same size, and packages that a step does not need by empty ones. What is left out is said
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -322,6 +323,56 @@ def _symile_losses(checkout: Path) -> dict[str, tuple[float, float]]:
     return found
 
 
+# ---- ECG-JEPA
+
+
+def _jepa_network(checkout: Path, size: str) -> Any:
+    """Its network; its packages bear the names of ours, which are put aside meanwhile."""
+    names = ("models", "configs", "utils", "data")
+    held = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in names}
+    with _importing(checkout):
+        configs, module = importlib.import_module("configs"), importlib.import_module("models.JEPA")
+    sys.modules.update(held)
+    config = configs.pretrain.Config(**configs.load_config_file(checkout / "configs" / "pretrain" / f"{size}_all.yaml"))
+    return module.JEPA(config, itertools.repeat(0.998), use_sdp_kernel=True)
+
+
+def _jepa_masks(batch: int, share: float = 0.2) -> tuple[Tensor, Tensor]:
+    from models.objectives.jepa import sample_masks
+
+    return sample_masks("blocks", batch, 200, share, share, 10)
+
+
+def _jepa(checkout: Path, batch: int) -> tuple[Step, int]:
+    net = _jepa_network(checkout, "ViTS").train()
+    signal, masks = torch.randn(batch, 12, 5000), _jepa_masks(batch)
+    return _stepper(lambda: net(signal, *masks), net.get_optimizer()), _count(net)
+
+
+def _jepa_losses(checkout: Path) -> dict[str, tuple[float, float]]:
+    from models.objectives.jepa import jepa_loss
+    from models.registry import create_method, get_spec
+
+    theirs, ours = _jepa_network(checkout, "ViTXS"), create_method("ecg_jepa", get_spec("ecg_jepa").configure("vit_xs"))
+    theirs.momentum_schedule = itertools.repeat(1.0)  # its forward pass would move the teacher
+    pairs: list[tuple[Any, Any]] = [
+        (theirs.encoder, ours.encoder),
+        (theirs.target_encoder, ours.target),
+        (theirs.predictor, ours.predictor),
+    ]
+    with torch.no_grad():
+        for theirs_part, ours_part in pairs:
+            own = dict(ours_part.named_parameters())
+            for name, value in theirs_part.named_parameters():
+                renamed = name.replace("patch_embed.proj", "embed").replace("registers", "register")
+                value.copy_((own[renamed] + 0.02 * torch.randn_like(own[renamed])).view_as(value))
+                own[renamed].copy_(value.view_as(own[renamed]))
+        signal, (keep, hide) = torch.randn(2, 12, 5000), _jepa_masks(2)
+        kept, target = ours.encoder(signal, keep)[:, 1:], ours.target(signal)[:, 1:]
+        own_loss = jepa_loss(ours.predictor(kept[:, None], keep, hide)[:, 0], target.take_along_dim(hide[:, :, None], dim=1), "l1")
+        return {"hidden patches": (float(theirs(signal, keep, hide)), float(own_loss))}
+
+
 PEERS = {
     "merl": Peer(
         "repository",
@@ -352,5 +403,13 @@ PEERS = {
         _more_losses,
     ),
     "symile": Peer("mimic", {}, 4, "whole step of Symile-MIMIC, n_squared", _symile, _symile_losses),
+    "ecg_jepa": Peer(
+        "vit_s",
+        {},
+        8,
+        "whole step of ViT-S, its teacher moved within; without drawing masks, which its data loader does",
+        _jepa,
+        _jepa_losses,
+    ),
 }
 """By method."""
