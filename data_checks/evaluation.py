@@ -46,6 +46,9 @@ METRICS_COLUMNS: dict[str, Kind] = {
 }
 EVALUATION_COLUMNS: dict[str, Kind] = METRICS_COLUMNS | {"channels": "text", "direction": "text", "chance": "number", "unit": "text"}
 RECOMPUTED_TO = 1e-6
+ONE_NUMBER = 1e-6
+"""Numbers with a standard deviation up to here differ by the rounding of float32 alone, so nothing is correlated with them."""
+
 INTERVAL_SLACK = 0.05
 """A percentile interval need not hold its point estimate; this far outside, value and interval are not of one table."""
 
@@ -151,12 +154,13 @@ def error_by_metric(table: Predictions, test_folds: Sequence[int]) -> dict[str, 
 
     test = table.folds(tuple(test_folds))
     predicted_N, true_N = (values_NC[:, 0].astype("float64") for values_NC in (test.scores_NC, test.labels_NC))
-    varies = len(set(true_N.tolist())) > 1
+    varies = bool(true_N.std() > ONE_NUMBER)
+    follows = varies and bool(predicted_N.std() > ONE_NUMBER * max(1.0, abs(predicted_N.mean())))
     return {
         "mae": float(mean_absolute_error(true_N, predicted_N)),
         "rmse": float(root_mean_squared_error(true_N, predicted_N)),
         "r2": float(r2_score(true_N, predicted_N)) if varies else math.nan,
-        "pearson": float(pearsonr(true_N, predicted_N)[0]) if varies and len(set(predicted_N.tolist())) > 1 else math.nan,
+        "pearson": float(pearsonr(true_N, predicted_N)[0]) if follows else math.nan,
     }
 
 

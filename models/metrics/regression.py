@@ -19,6 +19,9 @@ from models.metrics.classification import FloatArray, MetricError
 
 SumsArray = NDArray[np.float64]
 
+_NO_SPREAD = 1e-12
+"""A variance up to here is rounding of stored numbers (float32): they are one number."""
+
 
 def _mae(s: SumsArray) -> FloatArray:
     return np.asarray(s[1] / s[0])
@@ -29,29 +32,27 @@ def _rmse(s: SumsArray) -> FloatArray:
 
 
 def _r2(s: SumsArray) -> FloatArray:
-    return _ratio(s[2], s[4] - s[3] ** 2 / s[0], 1.0, -1.0)
+    spread = s[4] / s[0] - (s[3] / s[0]) ** 2
+    sound = spread > _NO_SPREAD
+    return np.where(sound, 1 - s[2] / s[0] / np.where(sound, spread, 1.0), np.nan)
 
 
 def _pearson(s: SumsArray) -> FloatArray:
-    spread_true, spread_predicted = s[4] - s[3] ** 2 / s[0], s[6] - s[5] ** 2 / s[0]
-    shared = s[7] - s[3] * s[5] / s[0]
-    return _ratio(shared, np.sqrt(np.maximum(spread_true, 0) * np.maximum(spread_predicted, 0)), 0.0, 1.0)
-
-
-def _ratio(above: FloatArray, below: FloatArray, plus: float, times: float) -> FloatArray:
-    """plus + times * above / below; NaN where `below` is nothing but rounding."""
-    sound = below > 1e-9
-    return np.where(sound, plus + times * above / np.where(sound, below, 1.0), np.nan)
+    spreads = s[4] / s[0] - (s[3] / s[0]) ** 2, s[6] / s[0] - (s[5] / s[0]) ** 2
+    sound = np.minimum(*spreads) > _NO_SPREAD
+    shared = s[7] / s[0] - s[3] * s[5] / s[0] ** 2
+    return np.where(sound, shared / np.sqrt(np.where(sound, spreads[0] * spreads[1], 1.0)), np.nan)
 
 
 METRICS: Mapping[str, Callable[[SumsArray], FloatArray]] = {"mae": _mae, "rmse": _rmse, "r2": _r2, "pearson": _pearson}
-"""From sums (S, R): number of records, of |e|, e^2, y, y^2, p, p^2, p y; with e = p - y."""
+"""From sums (S, R): number of records, of |e|, e^2, y, y^2, p, p^2, p y; with the error e, the truth y and the prediction p."""
 
 LOWER_IS_BETTER = frozenset({"mae", "rmse"})
 
 
 def errors(predicted_N: NDArray[Any], true_N: NDArray[Any]) -> dict[str, float]:
-    """Mean absolute error, root mean squared error, R2 and Pearson's r; the last two are NaN where the truth is one number.
+    """Mean absolute error, root mean squared error, R2 and Pearson's r; the last two are NaN where the truth, or for
+    r the prediction, is one number.
 
     Raises:
         MetricError: as `error_intervals`.
@@ -131,14 +132,16 @@ def _interval(
 
 
 def _sums(predicted_N: NDArray[Any], true_N: NDArray[Any], patient_N: NDArray[np.int64]) -> SumsArray:
-    """The sums of every patient (K, S). Numbers are taken from the mean of the truth, so that squares do not lose digits."""
+    """The sums of every patient (K, S). Truths and predictions are taken from their means, so that squares do not lose digits; the
+    latter in multiples of their mean, which changes no correlation and tells whether they differ by more than rounding.
+    """
     y_N, p_N = np.asarray(true_N, np.float64), np.asarray(predicted_N, np.float64)
     if y_N.shape != p_N.shape or y_N.ndim != 1 or not len(y_N):
         raise MetricError(f"predictions {p_N.shape} and truths {y_N.shape} must be as many, and at least one")
     if not (np.isfinite(y_N).all() and np.isfinite(p_N).all()):
         raise MetricError(f"{int((~np.isfinite(y_N) | ~np.isfinite(p_N)).sum())} predictions or truths are not finite")
-    error_N, centre = p_N - y_N, y_N.mean()
-    y_N, p_N = y_N - centre, p_N - centre
+    error_N = p_N - y_N
+    y_N, p_N = y_N - y_N.mean(), (p_N - p_N.mean()) / max(1.0, abs(p_N.mean()))
     terms_NS = np.stack([np.ones(len(y_N)), np.abs(error_N), error_N**2, y_N, y_N**2, p_N, p_N**2, p_N * y_N], axis=1)
     sums_KS = np.zeros((int(patient_N.max()) + 1, terms_NS.shape[1]))
     np.add.at(sums_KS, patient_N, terms_NS)

@@ -277,3 +277,55 @@ def test_a_pickle_may_not_be_in_a_bundle(folder: Path) -> None:
         sums.write(f"{hashlib.sha256(b'x').hexdigest()}  model.pkl\n")
     with pytest.raises(BundleError, match=r"model\.pkl may not be in a bundle"):
         verify_bundle(folder)
+
+
+def rates(noise: float, weights: bytes, *, seed: int = 0, arm: str = "pretrained", **changes: Any) -> Predictions:
+    """Heart rates of N people, predicted with so much noise."""
+    true_N1 = 70 + 10 * np.random.default_rng(42).standard_normal((N, 1))
+    scores_N1 = true_N1 + noise * np.random.default_rng(seed).standard_normal((N, 1))
+    sha256 = hashlib.sha256(weights).hexdigest()
+    origin = Origin("bidmc", "heart_rate", "merl", "tiny", "linear_probe", arm, 0, sha256, 1.0, kind="regression", unit="beats/min")
+    ids = np.array([f"r{i:03d}" for i in range(N)])
+    table = Predictions(origin, ("heart_rate",), ids, ids, np.full(N, 10), scores_N1.astype(np.float32), true_N1.astype(np.float32))
+    return replace(table, **changes)
+
+
+ERROR_RULE = GateRule(task="heart_rate", protocol="linear_probe", fraction=1.0, metric="mae", direction="lower")
+
+
+def test_of_numbers_the_smaller_error_is_better(folder: Path, champion: Contender) -> None:
+    twin = rates(5.0, b"twin", seed=1, arm="random_init")
+    first = judge(folder, contender(folder, rates(2.0, b"new"), random_init=twin), None, rule=ERROR_RULE)
+    assert failed(first) == [] and "mae is smaller by +" in first.message
+    assert failed(judge(folder, contender(folder, rates(8.0, b"new"), random_init=twin), None, rule=ERROR_RULE)) == ["better"]
+    held = replace(champion, predictions=rates(4.0, b"old", seed=2))
+    decision = judge(folder, contender(folder, rates(2.0, b"new")), held, rule=ERROR_RULE)
+    assert failed(decision) == []
+    assert (
+        next(r for r in decision.reasons if r.name == "calibration").message
+        == "not asked for: the task is a number, which has no probability"
+    )
+    assert failed(judge(folder, contender(folder, rates(6.0, b"new")), held, rule=ERROR_RULE)) == ["better", "subgroups"]
+
+
+def test_of_numbers_margins_are_shares_of_the_champions_error(folder: Path, champion: Contender) -> None:
+    """The challenger's error is half of the champion's, 1.6 of 3.2 beats a minute, so it meets a margin of 0.3 and not one of 0.6."""
+    held = replace(champion, predictions=rates(4.0, b"old", seed=2))
+    challenger = contender(folder, rates(2.0, b"new"))
+    assert failed(judge(folder, challenger, held, rule=ERROR_RULE, margins=GateMargins(margin=0.3))) == []
+    assert failed(judge(folder, challenger, held, rule=ERROR_RULE, margins=GateMargins(margin=0.6))) == ["better"]
+
+
+def test_a_subgroup_whose_error_grows_holds_a_challenger_back(folder: Path, champion: Contender) -> None:
+    held, table = replace(champion, predictions=rates(4.0, b"old", seed=2)), rates(1.0, b"new")
+    women = np.array([PEOPLE[r].sex == "female" and (PEOPLE[r].age or 0) >= 75 for r in table.record_id.tolist()])
+    worse = replace(table, scores_NC=np.where(women[:, None], table.labels_NC + 9, table.scores_NC).astype(np.float32))
+    decision = judge(folder, contender(folder, worse), held, rule=ERROR_RULE)
+    assert failed(decision) == ["subgroups"] and "age: 75 and over" in decision.message
+
+
+@pytest.mark.parametrize("rule", [replace(ERROR_RULE, metric="macro_auroc"), replace(ERROR_RULE, direction="higher")])
+def test_a_rule_that_does_not_fit_the_kind_of_task_is_refused(folder: Path, champion: Contender, rule: GateRule) -> None:
+    held = replace(champion, predictions=rates(4.0, b"old", seed=2))
+    with pytest.raises(ConfigurationError, match="which is a number"):
+        judge(folder, contender(folder, rates(2.0, b"new")), held, rule=rule)

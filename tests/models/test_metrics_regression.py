@@ -72,6 +72,15 @@ def test_correlation_with_one_number_is_not_defined_and_errors_are() -> None:
     assert found["mae"].low < found["mae"].value
 
 
+def test_predictions_that_differ_by_rounding_alone_are_correlated_with_nothing() -> None:
+    """As a heavily penalised ridge gives them; another library would correlate the rounding."""
+    _, true_N, _ = drawn()
+    rounded_N = (61.3 + 1e-6 * np.arange(len(true_N))).astype(np.float32)
+    assert len(set(rounded_N.tolist())) > 1
+    found = errors(rounded_N, true_N)
+    assert np.isnan(found["pearson"]) and found["r2"] <= 0 and found["mae"] > 1
+
+
 def test_numbers_far_from_zero_lose_no_digits() -> None:
     predicted_N, true_N, _ = drawn()
     predicted_N, true_N = predicted_N.astype(float), true_N.astype(float)
