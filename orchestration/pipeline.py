@@ -64,8 +64,8 @@ def plan(
         raise ConfigurationError(f"{dataset} has no task to judge {method} by, or no preset fits it; datasets for {method}: {offers}")
     supplied_weights(load(), options)
     others = [s for s in map(get_spec, list_methods()) if baselines and s.baseline and s.name != method and source in datasets_for(s)]
-    fitting = [(s, presets_for(s, source)) for s in others]
-    runs = [(s, {"preset": preset if preset in found else found[0], "seed": seed}) for s, found in fitting if found]
+    chosen = [(s, _baseline_preset(s, source, preset, options.recipe)) for s in others]
+    runs = [(s, {"preset": found, "seed": seed}) for s, found in chosen if found is not None]
     runs.append((spec, asked))  # after the baselines, so that they stand on the leaderboard when the method is judged
     steps = data_steps([(s, _options(s, config)) for s, config in reversed(runs)], source)
     for s, config in runs:
@@ -86,6 +86,13 @@ def _require_folders(mixture: Sequence[Member]) -> None:
             f"the mixture reads {', '.join(absent)}, which are not there; fetch them by `einthoven data download`, name their folders "
             "in settings.yaml, or choose another mixture"
         )
+
+
+def _baseline_preset(spec: MethodSpec, source: type[Dataset], preset: str, recipe: str) -> str | None:
+    """The preset of a baseline that stands beside a method: of the same name, else one that reads the same store, else any that fits."""
+    fitting = presets_for(spec, source)
+    alike = [name for name in fitting if spec.presets[name].recipe == recipe]
+    return preset if preset in fitting else next(iter([*alike, *fitting]), None)
 
 
 def _options(spec: MethodSpec, config: dict[str, Any]) -> Any:
