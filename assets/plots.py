@@ -130,21 +130,20 @@ def numbers_figure(path: Path, table: Predictions) -> None:
     """Draw what was predicted over what is true, a dot a record or window, with the line on which both are the same."""
     import numpy as np
 
-    made = figure(3.2 + 4.2 * len(table.classes), 5.2, _about(table))
-    for ax, i in zip(made.subplots(1, len(table.classes), squeeze=False)[0], range(len(table.classes)), strict=True):
-        true_N, predicted_N = table.labels_NC[:, i], table.scores_NC[:, i]
-        ends = [float(min(true_N.min(), predicted_N.min())), float(max(true_N.max(), predicted_N.max()))]
-        ax.plot(ends, ends, color=GREY, linewidth=1.0, linestyle="--", label="predicted = true")
-        ax.plot(true_N, predicted_N, "o", color=BLUE, markersize=4, alpha=max(0.15, min(0.8, 60 / len(true_N))), markeredgewidth=0)
-        if table.origin.reference is not None:
-            ax.axhline(table.origin.reference, color=ORANGE, linewidth=1.0, linestyle=":", label="mean of the training records")
-        unit = f" ({table.origin.unit})" if table.origin.unit else ""
-        name = table.classes[i].replace("_", " ")
-        ax.set(xlabel=f"true {name}{unit}", ylabel=f"predicted{unit}", aspect="equal", box_aspect=1, adjustable="datalim")
-        error = float(np.abs(predicted_N.astype(float) - true_N).mean())
-        note = f"mean absolute error {error:.2f}{unit and ' ' + table.origin.unit}\n{len(true_N)} of {len(set(table.patient_id.tolist()))} patients"
-        ax.legend(title=note, loc="upper left", frameon=False, fontsize=9, title_fontsize=9, alignment="left")
-        plain(ax)
+    true_N, predicted_N = table.labels_NC[:, 0].astype(float), table.scores_NC[:, 0].astype(float)
+    made = figure(7.4, 6.0, _about(table))
+    ax = made.subplots()
+    ends = [min(true_N.min(), predicted_N.min()), max(true_N.max(), predicted_N.max())]
+    ax.plot(ends, ends, color=GREY, linewidth=1.0, linestyle="--", label="predicted = true")
+    ax.plot(true_N, predicted_N, "o", color=BLUE, markersize=4, alpha=max(0.15, min(0.8, 60 / len(true_N))), markeredgewidth=0)
+    if table.origin.reference is not None:
+        ax.axhline(table.origin.reference, color=ORANGE, linewidth=1.0, linestyle=":", label="mean of the training records")
+    unit = f" ({table.origin.unit})" if table.origin.unit else ""
+    ax.set(xlabel=f"true {table.classes[0].replace('_', ' ')}{unit}", ylabel=f"predicted{unit}", aspect="equal", adjustable="datalim")
+    error = f"mean absolute error {np.abs(predicted_N - true_N).mean():.2f} {table.origin.unit}".strip()
+    note = f"{error}\n{len(true_N)} dots, {len(set(table.patient_id.tolist()))} patients"
+    ax.legend(title=note, loc="upper left", frameon=False, fontsize=9, title_fontsize=9, alignment="left")
+    plain(ax)
     save(made, path)
 
 

@@ -132,3 +132,28 @@ def test_the_nine_real_recordings() -> None:
         assert record.signal_LT.shape == (3, 60_001) and record.fs_hz == 125.0
         assert -510 < rows["II"].min() < rows["II"].max() < 1510, "the range of MIMIC's converter in microvolts"
         assert 0 <= rows["PLETH"].min() < rows["PLETH"].max() <= 1
+
+
+def test_numbers_of_a_window_are_means_of_what_the_monitor_showed(original: Path) -> None:
+    dataset = BIDMC(original)
+    rates = dataset.labels("heart_rate")
+    assert dict(rates.dtypes.astype(str))["heart_rate"] == "float32" and set(rates["start"]) == {0.0, 10.0}
+    assert "bidmc_04" not in set(rates["record_id"]), "it has no table of numbers"
+    first = rates[rates["record_id"] == "bidmc_01"]
+    shown = {second: 56 + second % 3 for second in range(20) if second != 4}
+    assert first["heart_rate"].tolist() == pytest.approx(
+        [np.mean([v for s, v in shown.items() if s // 10 == window]) for window in (0, 1)], abs=1e-4
+    )
+    assert dataset.labels("spo2")["spo2"].between(90, 100).all() and dataset.task("respiration").per_window
+
+
+def test_windows_with_few_numbers_are_left_out(tmp_path: Path) -> None:
+    BIDMC.make_fixture(tmp_path)
+    path = tmp_path / "bidmc_csv" / "bidmc_01_Numerics.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:1], *(f"{i},NaN,60,16,97" if i < 6 else line for i, line in enumerate(lines[1:]))]) + "\n")
+    rates = BIDMC(tmp_path).labels("heart_rate")
+    assert rates.loc[rates["record_id"] == "bidmc_01", "start"].tolist() == [10.0]
+    path.write_text(path.read_text().replace("7,", "x,", 1))
+    with pytest.raises(DatasetError, match=r"column Time \[s\] holds x"):
+        BIDMC(tmp_path).labels("heart_rate")

@@ -245,3 +245,35 @@ def test_real_subset(shared_data: Path) -> None:
     assert (rhythm["SR"], rhythm["AFIB"], rhythm["PSVT"]) == (2957, 473, 3)
     assert (dataset.reports()["text"] == "").sum() == 1
     assert len(dataset.files()) == 2 + 2 * 4_000 + 2 * 160
+
+
+def test_ages_above_89_are_no_numbers(dataset: PTBXL) -> None:
+    records, ages = dataset.records(), dataset.labels("age")
+    above = set(records.loc[records["age"] == 90, "record_id"])
+    assert above and set(ages["record_id"]) == set(records["record_id"]) - above
+    assert ages["age"].dtype == np.float32 and ages["age"].max() <= 89
+    assert (dataset.task("age").kind, dataset.task("age").unit) == ("regression", "years")
+
+
+def test_sex_is_a_class_that_may_be_absent(dataset: PTBXL) -> None:
+    labels = dataset.labels("sex").set_index("record_id")["female"]
+    sexes = dataset.records().set_index("record_id")["sex"]
+    assert dataset.task("sex").may_be_empty and (labels.map({0: "male", 1: "female"}) == sexes.loc[labels.index]).all()
+
+
+def test_body_mass_index_is_of_plausible_measurements(tables: PTBXL) -> None:
+    measured = {"1": ("180.0", "81.0"), "2": ("18.0", "81.0"), "3": ("180.0", "8.1"), "4": ("", "81.0"), "5": ("180.0", "")}
+
+    def change(rows: list[Row]) -> None:
+        for row in rows:
+            row["height"], row["weight"] = measured.get(row["ecg_id"], ("", ""))
+
+    rewrite(tables.folder / DATABASE, change)
+    assert PTBXL(tables.folder).labels("bmi").to_dict("list") == {"record_id": ["1"], "bmi": [25.0]}
+
+
+def test_a_copy_without_heights_has_every_task_but_one(tables: PTBXL) -> None:
+    rewrite(tables.folder / DATABASE, lambda rows: None, drop="height")
+    assert len(PTBXL(tables.folder).labels("age")) and len(PTBXL(tables.folder).labels("super"))
+    with pytest.raises(DatasetError, match="no column height, so there is no body mass index"):
+        PTBXL(tables.folder).labels("bmi")

@@ -99,3 +99,26 @@ def test_a_damaged_table_is_refused_by_record(tmp_path: Path, column: str, value
     table.to_csv(path, index=False)
     with pytest.raises(DatasetError, match=rf"records\.csv holds {complaint}.*records 00006"):
         SyntheticMonitor(tmp_path / "a").records()
+
+
+def test_the_heart_rate_is_that_of_the_ecg_and_mostly_of_the_pulse(dataset: SyntheticMonitor) -> None:
+    rates = dataset.labels("heart_rate").set_index("record_id")["heart_rate"]
+    assert rates.dtype == np.float32 and dataset.task("heart_rate").unit == "beats/min"
+    found = []
+    for record_id in rates.index[:60]:
+        beats = _beats(*(lambda ecg_T: (ecg_T, 0.6 * ecg_T.max(), 30))(dataset.read(record_id).signal_LT[0]))
+        found.append(60 * 125 * (len(beats) - 1) / (beats[-1] - beats[0]))
+    assert np.median(np.abs(found - rates.iloc[:60])) < 1
+    slow = dataset.labels("rhythm").set_index("record_id")["slow"] == 1
+    assert rates[slow].max() < rates[~slow].median()
+
+
+def test_a_folder_of_layout_1_is_read_without_heart_rates(tmp_path: Path) -> None:
+    SyntheticMonitor.make_fixture(tmp_path / "a")
+    path, about = tmp_path / "a" / "records.csv", tmp_path / "a" / "dataset.json"
+    pd.read_csv(path, dtype=str, keep_default_na=False).drop(columns="heart_rate").to_csv(path, index=False)
+    about.write_text(about.read_text().replace('"format_version": 2', '"format_version": 1'))
+    dataset = SyntheticMonitor(tmp_path / "a")
+    assert len(dataset.records()) == len(dataset.labels("rhythm")) == 40
+    with pytest.raises(DatasetError, match="layout 1, which had no heart rates; generate"):
+        dataset.labels("heart_rate")
