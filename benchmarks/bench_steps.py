@@ -27,7 +27,7 @@ from models.method import Method
 from models.registry import create_method, get_spec
 from models.types import Batch, Modality
 
-METHODS = ("merl", "melp", "more", "symile", "ecg_jepa")
+METHODS = ("merl", "melp", "more", "symile", "ecg_jepa", "csfm")
 WORDS = "sinus rhythm. left axis deviation. nonspecific st and t wave changes. possible inferior infarct, age undetermined."
 SMALL_BATCH = 2
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
