@@ -37,7 +37,8 @@ class Mixture:
     """Records of several datasets. Positions count through all members, in their order.
 
     Attributes:
-        members: records by name of the dataset, or of a dataset and one of its sites.
+        members: records by name of the dataset, or of a dataset and one of its sites; the same members, in the same order, in
+            training and validation, so that their numbers mean the same. Members may have no records to validate on.
         weights: the probability of each in a draw, float64 (S,); they sum to 1.
     """
 
@@ -102,7 +103,7 @@ class Mixture:
     def on(self, device: torch.device) -> Mixture:
         """The same with signals held on a device: of the members that fit together, those most often drawn for their size first."""
         left = budget_of(device)
-        order = sorted(zip(self.members, self.weights.tolist(), strict=True), key=lambda m: -m[1] / len(self.members[m[0]]))
+        order = sorted(zip(self.members, self.weights.tolist(), strict=True), key=lambda m: -m[1] / max(1, len(self.members[m[0]])))
         held: dict[str, Records] = {}
         for name, _ in order:
             held[name] = self.members[name].on(device, left)
@@ -192,19 +193,21 @@ class OpenMixture:
         for name, member in self.members.items():
             rows_N, n_others = self._rows(name, member, member.train_folds if part == "train" else member.validation_folds, forbidden)
             left_out += n_others
+            reports = member.reports if self.reads_text else None
             if len(rows_N):
-                reports = member.reports if self.reads_text else None
                 records = rows_with_reports(self.stores[name], rows_N, reports, self.min_words, f"folds of {name}")
                 found[name] = records if reports or not self.reads_text else replace(records, texts=[""] * len(records))
-            elif part == "train":
+            elif part == "validation":
+                found[name] = Records(self.stores[name], rows_N, [] if self.reads_text else None)
+            else:
                 raise TrainingError(
                     f"member {name!r} of the mixture has no record to train on in folds {member.train_folds} of {member.store} "
                     f"({n_others} are of patients whom others judge on); take it out of the mixture, or prepare its records"
                 )
         if left_out:
             _log.info("%d records left out of %s: their patients are in later folds of the judged dataset or of a member", left_out, part)
-        weights = np.array([self.weights[name] for name in found])
-        return Mixture(found, weights / weights.sum()) if found else None
+        weights = np.array([self.weights[name] if len(records) else 0.0 for name, records in found.items()])
+        return Mixture(found, weights / weights.sum()) if weights.any() else None
 
     def _rows(self, name: str, member: MixtureMember, folds: Sequence[int], forbidden: frozenset[str]) -> tuple[IntArray, int]:
         """Rows of some folds of a member, and how many more there would be but for forbidden patients."""

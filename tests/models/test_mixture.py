@@ -90,8 +90,21 @@ def test_each_member_brings_its_own_folds_without_patients_that_others_are_judge
     assert "2 records left out of train" in caplog.text
     validation = three.open().validation()
     assert validation is not None
-    assert {name: records.patient_ids() for name, records in validation.members.items()} == {"judged": ["j9"], "other/a": ["o5"]}
-    np.testing.assert_allclose(validation.weights, [0.5 / 0.8, 0.3 / 0.8])
+    assert {name: records.patient_ids() for name, records in validation.members.items()} == {
+        "judged": ["j9"], "other/a": ["o5"], "third": [],
+    }  # fmt: skip
+    np.testing.assert_allclose(validation.weights, [0.5 / 0.8, 0.3 / 0.8, 0])
+
+
+def test_members_without_validation_records_keep_the_numbers_of_the_others(three: Three) -> None:
+    job = three.job
+    changed = replace(three, job=replace(job, mixture={**job.mixture, "judged": replace(job.mixture["judged"], validation_folds=[7])}))
+    validation = changed.open().validation()
+    assert validation is not None and validation.weights.tolist() == [0, 1, 0]
+    order = MixtureOrder(8, 0, validation.starts, validation.weights)
+    batch = validation.batch(order.positions(0))
+    assert batch.source_B is not None and batch.source_B.tolist() == [1] * 8, "the number that the member has in training"
+    assert validation.on(torch.device("cpu")).members.keys() == validation.members.keys()
 
 
 def test_the_judged_dataset_need_not_be_a_member(three: Three) -> None:
