@@ -101,13 +101,16 @@ def shows_content(instance: dg.DagsterInstance, settings: settings_module.Settin
 
 
 def picture(path: Path) -> dg.MetadataValue[Any]:
-    """A PNG as inline Markdown, as wide as the UI can show it, or its path where it is too large for an event."""
+    """A PNG as inline Markdown, as wide as the UI can show it: in 256 colours, or its path, where it is too large for an event."""
     from PIL import Image
 
     shown = io.BytesIO()
     with Image.open(path) as image:
         image.thumbnail((PICTURE_WIDTH_PIXELS, image.height))
         image.save(shown, "PNG", optimize=True)
+        if len(shown.getvalue()) > PICTURE_LIMIT_BYTES:
+            shown = io.BytesIO()
+            image.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE).save(shown, "PNG", optimize=True)
     if len(shown.getvalue()) > PICTURE_LIMIT_BYTES:
         return dg.MetadataValue.path(str(path))
     return dg.MetadataValue.md(f"![{path.stem}](data:image/png;base64,{base64.b64encode(shown.getvalue()).decode()})")

@@ -81,6 +81,15 @@ def test_a_picture_too_large_for_an_event_is_a_path(tmp_path: Path) -> None:
     assert picture(tmp_path / "big.png").value == str(tmp_path / "big.png")
 
 
+def test_a_large_drawing_is_shown_in_fewer_colours(tmp_path: Path) -> None:
+    shades = np.random.default_rng(0).integers(0, 4, (900, 1000, 3), np.uint8)  # noise that the eye does not see
+    shades[:, :500, 0] += 200
+    Image.fromarray(shades).save(tmp_path / "big.png")
+    encoded = str(picture(tmp_path / "big.png").value).split("base64,")[1].rstrip(")")
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")).astype(int)
+    assert np.abs(pixels - shades).max() <= 8
+
+
 def test_a_typed_error_becomes_a_failure_that_is_not_retried() -> None:
     with pytest.raises(dg.Failure) as caught, explained():
         raise StoreError("shard 3 of /x is torn; clean it again")
