@@ -6,7 +6,7 @@ obtained; rows of different protocols are never one column.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from assets.benchmark_scores import AUPRC, AUROC, F_MAX, RECORDS_90
@@ -45,11 +45,11 @@ def published_rows(dataset: str) -> list[Published]:
     return list(found.values())
 
 
-def benchmark_table(workspace: Workspace, dataset: str) -> pd.DataFrame:
-    """All rows, by task; ours, then external, then published; by protocol and falling value."""
+def benchmark_table(workspace: Workspace, dataset: str, judged: Iterable[Output]) -> pd.DataFrame:
+    """All rows of some entries and of what was published, by task; ours, then external, then published; by protocol and falling value."""
     import pandas as pd
 
-    rows = [row for output in entries(workspace, dataset) for row in _own(workspace, output)]
+    rows = [row for output in judged for row in _own(workspace, output)]
     rows += [_published(row) for row in published_rows(dataset)]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     tasks = list(get_dataset(dataset).task_names)

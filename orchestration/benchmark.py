@@ -20,6 +20,7 @@ from assets.benchmark import (
     make_method_entry,
     make_predictions_entry,
 )
+from assets.benchmark_table import published_rows
 from assets.compute import Compute
 from assets.encoders import supplied_weights
 from assets.forms import overridden
@@ -137,6 +138,11 @@ class Benchmark:
         self._make([], self._data(question, None))
         entry, sha256 = Entry(EXTERNAL, name, {}, source), sha256_file(path)
         return self._answer(entry.key(question), lambda _, settings, __: make_predictions_entry(settings, entry, question, path, sha256))
+
+    def show(self, dataset: str) -> None:
+        """Have Dagster's asset of the table hold the new answers, where the dataset has one."""
+        if published_rows(dataset):
+            execute([Step((("benchmark", dataset),))], self.instance, self.announce)
 
     def _data(self, question: Question, store: Key | None) -> list[Key]:
         """What an entry is judged on, and the tables that its labels may be joined from."""

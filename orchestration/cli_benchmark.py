@@ -78,6 +78,7 @@ def benchmark(
                 where.encoder(encoder, str(name), source, recipe, options, question)
             else:
                 _bring(where, embeddings, ids, predictions, str(name), source, question)
+        where.show(dataset)
     show_table(dataset, task, markdown)
 
 
@@ -116,20 +117,24 @@ def compare(
 
 def show_table(dataset: str, task: str | None, markdown: bool) -> None:
     """Print the benchmark of a dataset, or of one task of it."""
-    from assets.benchmark_table import benchmark_table
+    import pandas as pd
+
+    from assets.benchmark_asset import make_benchmark
     from assets.benchmark_text import to_markdown
     from assets.dataset import get_dataset
     from assets.outputs import Workspace
     from assets.settings import load
 
-    table = benchmark_table(Workspace(load().home), get_dataset(dataset).name)
+    output = make_benchmark(Workspace(load().home), get_dataset(dataset))
+    table = pd.read_parquet(output.path("benchmark.parquet"))
     table = table if task is None else table[table["task"] == task]
     if markdown:
         typer.echo(to_markdown(table, dataset))
     elif table.empty:
-        console.print(f"nothing has been judged on {dataset} yet, and nothing was published on its tasks; see `einthoven benchmark --help`")
+        console.print(f"nothing has been judged on {dataset}/{task} yet, and nothing was published on it; see `einthoven benchmark --help`")
     else:
         _print(table, dataset)
+        console.print(f"Picture: {output.path('figures/benchmark.png')}", highlight=False, soft_wrap=True)
 
 
 def _print(table: pd.DataFrame, dataset: str) -> None:

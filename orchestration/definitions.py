@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dagster as dg
 
+from assets.benchmark_asset import benchmark_asset
+from assets.benchmark_table import published_rows
 from assets.cleaned import cleaned_asset, recipes_for
 from assets.dataset import get_dataset, list_datasets
 from assets.encoders import encoder_asset, first_stage_asset
@@ -42,6 +44,8 @@ def _assets() -> list[dg.AssetsDefinition]:
             found.append(reports_asset(dataset))
         if dataset.has_questions:
             found.append(questions_asset(dataset))
+        if published_rows(dataset.name):
+            found.append(benchmark_asset(dataset))
     for method in list_methods():
         spec = get_spec(method)
         if spec.first_stage is not None:

@@ -88,7 +88,7 @@ def test_names_and_folders() -> None:
 
 
 def test_a_row_a_seed_and_published_rows_beside_them(workspace: Workspace) -> None:
-    shown = benchmark_table(workspace, "ptb_xl")
+    shown = benchmark_table(workspace, "ptb_xl", entries(workspace, "ptb_xl"))
     ours = shown[(shown["kind"] == "ours") & (shown["fraction"] == 1.0)]
     assert sorted(ours["seed"]) == [0, 1, 2]
     assert (ours["random_init"] < ours["value"]).all()

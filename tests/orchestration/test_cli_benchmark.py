@@ -15,8 +15,10 @@ from typer.testing import CliRunner, Result
 from assets.benchmark import Question
 from assets.dataset import get_dataset
 from assets.labels import make_labels
+from assets.materialize import asset_key
 from assets.outputs import Key, Output, Workspace
 from assets.raw import make_raw
+from assets.settings import load
 from assets.verdicts import BLOCKING, Verdict, save
 from models.errors import EinthovenError
 from models.external.truth import Truth, read_truth
@@ -24,6 +26,7 @@ from models.predictions import read_predictions
 from models.registry import get_spec
 from orchestration.benchmark import Benchmark, fingerprint_of
 from orchestration.cli import app
+from orchestration.instance import get_instance
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmark.md"
 COMMANDS = [line.strip() for line in PAGE.read_text().splitlines() if re.match(r" {4}einthoven (benchmark|compare) ", line)]
@@ -205,7 +208,28 @@ def test_what_cannot_be_asked_says_why(home: Path, arguments: list[str], message
 def test_entries_that_are_not_there_are_named(home: Path) -> None:
     assert "the benchmark has no entry 'a' on this task" in refusal("compare", "a", "b", "--task", "form")
     assert "there is no dataset 'nonesuch'" in refusal("compare", "a", "b", "--task", "form", "--dataset", "nonesuch")
-    assert "nothing has been judged on wesad yet" in cli("benchmark", "wesad").output
+    assert "nothing has been judged on wesad yet" in refusal("benchmark", "wesad")
+    assert not (home / "benchmark" / "wesad").exists()
+    assert "nothing has been judged on ptb_xl/nonesuch yet" in cli("benchmark", "ptb_xl", "--task", "nonesuch").output
+
+
+def test_the_table_is_made_once_and_says_where_its_picture_lies(home: Path) -> None:
+    for _ in range(2):
+        said = cli("benchmark", "ptb_xl", "--task", "rhythm").output
+    output = Workspace(home).require(Key(("benchmark", "ptb_xl")))
+    assert f"Picture: {output.path('figures/benchmark.png')}" in said
+    brought = ("--embeddings", "x.npy", "--ids", "ids.txt", "--name", "shown_in_dagster", "--task", "super")
+    assert cli("benchmark", "ptb_xl", *brought).exception is None
+    changed = Workspace(home).require(output.key)
+    assert "shown_in_dagster" in changed.path("benchmark.md").read_text()
+    with get_instance(load()) as instance:
+        event = instance.get_latest_materialization_event(asset_key("benchmark", "ptb_xl"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    shown = event.asset_materialization.metadata
+    assert shown["data_version"].value == changed.data_version
+    assert str(shown["benchmark"].value).startswith("![benchmark](data:image/png;base64,")
+    assert "shown_in_dagster" in str(shown["table"].value)
 
 
 def test_other_code_is_another_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
