@@ -83,7 +83,7 @@ def _other_row(r: Any) -> list[str]:
     return [
         r.title,
         _preset(r),
-        r.protocol,
+        f"{r.protocol} {_share(r.fraction)}".strip(),
         r.channels or "all",
         r.direction,
         f"{r.metric} ({r.unit})" if r.unit else r.metric,
