@@ -77,9 +77,11 @@ class Judged:
         if "identification" in asks and self.inputs.signals is not None:
             made["identification"] = self._base("identification") | {"store": self._folder(upstream, self.inputs.signals)}
         if asks_questions(self.spec, self.dataset) and self.inputs.signals is not None:
-            entries = {"store": self._folder(upstream, self.inputs.signals), "limits": dict(QUESTIONS)}
-            entries["questions"] = str(upstream[str(self._questions)].path("questions.parquet"))
-            made["question_answering"] = self._base("question_answering") | entries
+            made["question_answering"] = self._base("question_answering") | {
+                "store": self._folder(upstream, self.inputs.signals),
+                "questions": str(upstream[str(self._questions)].path("questions.parquet")),
+                "limits": dict(QUESTIONS),
+            }
         if "explanation" in asks and (head := self._fused_head(upstream)):
             task, path = head
             labels = str(upstream[str(self._labels(task))].path("labels.parquet"))
