@@ -8,7 +8,7 @@ from typing import Literal
 from models.config import TrainingConfig
 from models.head_recipes import FINETUNE, HeadRecipe, Loss
 from models.recipes import BandPass, HighPass, MovingAverage, Recipe, Resample
-from models.spec import GateRule, MethodSpec, Paper
+from models.spec import GateRule, MethodSpec, Paper, Published
 from models.types import LEADS, Modality
 
 CHANNELS = (*LEADS, "PLETH")
@@ -185,6 +185,15 @@ SPEC = MethodSpec(
     protocols=("linear_probe", "finetune", "question_answering"),
     tasks=("super", "form", "rhythm", "age", "sex", "bmi", "heart_rate", "respiration", "spo2", "mortality", "vitals", "perfusion"),
     gate=GateRule(task="super", protocol="linear_probe", fraction=1.0),
+    published=(
+        Published(
+            "CSFM",
+            "code15/mortality",
+            "finetune",
+            0.844,
+            "quoted second-hand from Nature Machine Intelligence 8(2), 2026; split, size and protocol are not known",
+        ),
+    ),
     heads=heads,
     summary="Masked pretraining on any set of ECG leads, pulse wave and report; one encoder for twelve leads, one lead or a pulse wave.",
 )
