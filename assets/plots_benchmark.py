@@ -72,9 +72,10 @@ def benchmark_figure(path: Path, table: pd.DataFrame, title: str) -> None:
 def _blocks(rows: pd.DataFrame) -> Iterator[_Block]:
     """Those with entries first."""
     named = rows.assign(_share=rows["fraction"].astype(float).fillna(-1.0))
-    groups = [(protocol, part, group) for (protocol, part), group in named.groupby(["protocol", "_share"])]
-    groups.sort(key=lambda g: bool((g[2]["kind"] == "published").all()))
-    for protocol, part, group in groups:
+    groups = [group for _, group in named.groupby(["protocol", "_share"])]
+    groups.sort(key=lambda group: bool((group["kind"] == "published").all()))
+    for group in groups:
+        protocol, part = str(group["protocol"].iloc[0]), float(group["_share"].iloc[0])
         printed = group[group["kind"] == "published"].sort_values("value", ascending=False)
         entries = group[group["kind"] != "published"]
         if entries.empty and 0 <= part < 1:
@@ -91,7 +92,7 @@ def _blocks(rows: pd.DataFrame) -> Iterator[_Block]:
 def _label(row: dict[Any, Any], several: bool) -> str:
     prompts = f" [{row['prompts']}]" if row["prompts"] else ""
     seed = f", seed {int(row['seed'])}" if several else ""
-    return row["entry"] + prompts + seed + (", saw test patients" if row["saw_test_patients"] is True else "")
+    return f"{row['entry']}{prompts}{seed}{', saw test patients' if row['saw_test_patients'] is True else ''}"
 
 
 def _height(blocks: list[_Block]) -> float:
@@ -146,7 +147,12 @@ def _draw_row(ax: Axes, row: dict[Any, Any], y: float) -> None:
     ax.plot(row["value"], y, "D" if published else "o", color=colour, markersize=3.5 if published else 5)
     label = row["label"] if len(row["label"]) <= _MOST_LETTERS else f"{row['label'][: _MOST_LETTERS - 1]}…"
     text = said(row) if published else f"{row['value']:.3f} [{low:.3f}, {high:.3f}]"
-    style = {"transform": ax.get_yaxis_transform(), "fontsize": 7.5, "va": "center", "color": "#555b66" if published else INK}
+    style: dict[str, Any] = {
+        "transform": ax.get_yaxis_transform(),
+        "fontsize": 7.5,
+        "va": "center",
+        "color": "#555b66" if published else INK,
+    }
     ax.text(-0.03, y, label, ha="right", **style)
     ax.text(1.03, y, text, ha="left", **style)
 
