@@ -40,9 +40,14 @@ AUTOMATION = dg.AutomationConditionSensorDefinition(
 def with_policy(asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
     """Attach the automation condition that belongs to an asset's stage."""
     stage = asset.key.path[len(asset_key("x").path) - 1]
-    condition = {"cleaned": KEEP_FRESH, "labels": KEEP_FRESH, "reports": KEEP_FRESH, "questions": KEEP_FRESH, "pairing": KEEP_FRESH, "leaderboard": FOLLOW}.get(
-        stage
-    )
+    condition = {
+        "cleaned": KEEP_FRESH,
+        "labels": KEEP_FRESH,
+        "reports": KEEP_FRESH,
+        "questions": KEEP_FRESH,
+        "pairing": KEEP_FRESH,
+        "leaderboard": FOLLOW,
+    }.get(stage)
     return asset if condition is None else asset.map_asset_specs(lambda s: s.replace_attributes(automation_condition=condition))
 
 
