@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from assets.scoring import GAIN_SUFFIX, HEADLINES
 from models.errors import EinthovenError
 from models.head_recipes import ATTENTIVE, FINETUNE, FINETUNE_AFTER, LINEAR
+from models.metrics.names import LOWER_IS_BETTER
 from models.spec import MethodSpec, Published
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ _AUROC = "macro_auroc"
 _COUNTS = ("n_records", "n_patients", "n_classes", "n_undefined")
 _ADDED: Mapping[str, Any] = {"direction": "", "channels": "", "chance": float("nan"), "unit": ""}
 """Columns that evaluations made before there were retrieval, numbers and sets of channels do not have, with what they mean there."""
-
-_LOWER_IS_BETTER = ("mae",)
 
 
 class LeaderboardError(EinthovenError):
@@ -194,7 +193,7 @@ def _sorted(table: pd.DataFrame) -> pd.DataFrame:
     keys = table.assign(
         _protocol=table["protocol"].map(lambda p: order.get(p, len(order))),
         _metric=table["metric"].map(HEADLINES.index),
-        _value=table["value"].astype(float).fillna(table["published"]) * table["metric"].isin(_LOWER_IS_BETTER).map({True: 1, False: -1}),
+        _value=table["value"].astype(float).fillna(table["published"]) * table["metric"].isin(LOWER_IS_BETTER).map({True: 1, False: -1}),
         _fraction=table["fraction"].fillna(-1.0),
     )
     by = ["dataset", "task", "kind", "_protocol", "protocol", "channels", "direction", "_metric", "_fraction", "_value", "method"]

@@ -7,7 +7,8 @@ from typing import Any
 
 from assets.scoring import GAIN_SUFFIX, metric_row
 from models.metrics.bootstrap import Interval
-from models.metrics.regression import LOWER_IS_BETTER, error_intervals, errors, paired_errors
+from models.metrics.names import LOWER_IS_BETTER
+from models.metrics.regression import error_intervals, errors, paired_errors
 from models.predictions import Predictions
 
 ERROR_GAIN = f"mae{GAIN_SUFFIX}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -232,8 +233,14 @@ def _words(names: Iterable[str]) -> str:
 
 def datasets_for(spec: MethodSpec) -> list[type[Dataset]]:
     """The datasets on which some preset of a method can be trained, and that have a task to judge it by."""
-    found = [get_dataset(name) for name in list_datasets()]
-    return [d for d in found if any(fits(spec, config, d) for config in spec.presets.values()) and tasks_for(spec, d)]
+    names = tuple(list_datasets())
+    return [d for d in map(get_dataset, names) if _some_preset_fits(spec, d, names) and tasks_for(spec, d)]
+
+
+@cache
+def _some_preset_fits(spec: MethodSpec, source: type[Dataset], known: tuple[str, ...]) -> bool:
+    """Remembered, since every asset asks; `known` are all datasets, which pairings depend on."""
+    return any(fits(spec, config, source) for config in spec.presets.values())
 
 
 def default_inputs(spec: MethodSpec, source: type[Dataset], stage: Stage | None = None) -> Inputs:

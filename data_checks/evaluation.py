@@ -15,7 +15,7 @@ from data_checks.head import check_tables, read_tables
 from data_checks.judged import Values, answer_values, rank_values, read_judged, report_values, same
 from data_checks.suites import metrics_suite
 from data_checks.tables import ROW_NAME, Kind, read_table
-from models.metrics.regression import LOWER_IS_BETTER, METRICS
+from models.metrics.names import LOWER_IS_BETTER, NUMBER_METRICS
 from models.registry import get_spec
 
 if TYPE_CHECKING:
@@ -177,4 +177,4 @@ def _agrees(row: Mapping[Hashable, Any], judged: Mapping[tuple[Hashable, ...], V
         return same(-gain if key[1] in LOWER_IS_BETTER else gain, row["value"], RECOMPUTED_TO)
     if (direction, metric) in again:
         return same(again[direction, metric], row["value"], RECOMPUTED_TO)
-    return metric not in METRICS and not metric.startswith(("macro_auroc", "auroc:", "recall@"))
+    return metric not in NUMBER_METRICS and not metric.startswith(("macro_auroc", "auroc:", "recall@"))

@@ -77,9 +77,9 @@ class Stage:
     configure: Callable[[Any], Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MethodSpec:
-    """A method as the rest of the platform sees it.
+    """A method as the rest of the platform sees it. Every one is itself alone, so that what follows from it can be remembered.
 
     Attributes:
         name: folder name below `models/methods`.

@@ -82,10 +82,11 @@ class _Refinement(nn.Module):
         return out
 
 
-class _Residual(nn.Sequential):
+class _Residual(nn.Module):
     def __init__(self, width: int) -> None:
-        super().__init__(nn.ReLU(), nn.Conv1d(width, width, 3, padding=1), nn.ReLU(), nn.Conv1d(width, width, 3, padding=1))
+        super().__init__()
+        self.body = nn.Sequential(nn.ReLU(), nn.Conv1d(width, width, 3, padding=1), nn.ReLU(), nn.Conv1d(width, width, 3, padding=1))
 
     def forward(self, x_BKX: Tensor) -> Tensor:
-        out: Tensor = x_BKX + super().forward(x_BKX)
+        out: Tensor = x_BKX + self.body(x_BKX)
         return out

@@ -47,8 +47,6 @@ def _pearson(s: SumsArray) -> FloatArray:
 METRICS: Mapping[str, Callable[[SumsArray], FloatArray]] = {"mae": _mae, "rmse": _rmse, "r2": _r2, "pearson": _pearson}
 """From sums (S, R): number of records, of |e|, e^2, y, y^2, p, p^2, p y; with the error e, the truth y and the prediction p."""
 
-LOWER_IS_BETTER = frozenset({"mae", "rmse"})
-
 
 def errors(predicted_N: NDArray[Any], true_N: NDArray[Any]) -> dict[str, float]:
     """Mean absolute error, root mean squared error, R2 and Pearson's r; the last two are NaN where the truth, or for

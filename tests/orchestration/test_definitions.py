@@ -59,7 +59,7 @@ def test_every_blocking_check_is_blocking(defs: dg.Definitions) -> None:
 def test_only_what_is_cheap_runs_by_itself(defs: dg.Definitions) -> None:
     graph = defs.resolve_asset_graph()
     automated = {k.path[0] for k in graph.get_all_asset_keys() if graph.get(k).automation_condition is not None}
-    assert automated == {"cleaned", "labels", "reports", "pairing", "leaderboard"}
+    assert automated == {"cleaned", "labels", "reports", "questions", "pairing", "leaderboard"}
     repository = defs.get_repository_def()
     running = {s.name for s in repository.sensor_defs if s.default_status is dg.DefaultSensorStatus.RUNNING}
     assert running == {"automation"}
