@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from assets.scoring import metric_row
+from assets.scoring import metric_row, ranked
 from models.errors import EinthovenError
 from models.predictions import Predictions
 
@@ -73,6 +73,7 @@ def benchmark_rows(
     from models.metrics.bootstrap import patient_bootstrap
     from models.metrics.classification import auroc_per_class
 
+    table = ranked(table)
     test = table.folds(tuple(test_folds))
     require_defined(test.labels_NC, test.classes, f"task {table.origin.task}", skip_undefined)
     per_class = auroc_per_class(test.scores_NC, test.labels_NC)

@@ -15,7 +15,7 @@ from assets.benchmark_scores import N_RESAMPLES, BenchmarkError, require_defined
 from assets.benchmark_table import entries
 from assets.dataset import get_dataset
 from assets.outputs import Workspace
-from assets.scoring import align
+from assets.scoring import align, ranked
 from models.predictions import Predictions, read_predictions
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def compare_entries(
     reference, _ = align(reference, reference)
     require_defined(reference.labels_NC, reference.classes, f"{dataset}/{task}", a.skipped or b.skipped)
     columns = np.flatnonzero(np.isin(reference.labels_NC.mean(axis=0), (0, 1), invert=True))
-    scores = [[align(reference, t.folds(test))[1].scores_NC[:, columns] for t in side.tables.values()] for side in (a, b)]
+    scores = [[align(reference, ranked(t).folds(test))[1].scores_NC[:, columns] for t in side.tables.values()] for side in (a, b)]
     found = compare_over_seeds(scores[0], scores[1], reference.labels_NC[:, columns], reference.patient_id, n_resamples)
     classes = tuple(reference.classes[c] for c in columns)
     return Comparison(a, b, classes, len(reference.classes) - len(classes), len(reference.record_id), n_resamples, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,18 @@ def test_the_toy_golden() -> None:
     rows = benchmark_rows(table(TOY_LABELS, TOY_SCORES), (9,), (10,), n_resamples=20)
     assert value(rows, AUROC)["value"] == 0.875
     assert [value(rows, f"auroc:{c}")["value"] for c in "ABC"] == [0.75, 1.0, 0.875]
+
+
+def test_exclusive_classes_are_put_in_order_by_their_softmax() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.eye(3, dtype=np.int8)[rng.integers(0, 3, 90)]
+    shift = 5 * rng.normal(size=(90, 1))  # a softmax does not see it, an order of logits does
+    held = table(labels, rng.normal(size=labels.shape) + labels + shift)
+    exclusive = replace(held, origin=replace(held.origin, kind="single_label"))
+    probability = np.exp(held.scores_NC.astype(np.float64))
+    wanted = auroc_per_class(probability / probability.sum(axis=1, keepdims=True), labels).mean()
+    assert value(benchmark_rows(exclusive, (9,), (10,), n_resamples=5), AUROC)["value"] == pytest.approx(wanted)
+    assert value(benchmark_rows(held, (9,), (10,), n_resamples=5), AUROC)["value"] < wanted - 0.05
 
 
 def test_the_printed_form_is_truncated() -> None:
