@@ -266,16 +266,24 @@ def task_homes(spec: MethodSpec, dataset: type[Dataset]) -> dict[str, tuple[type
     that users added. Methods that read pictures have those about the paired pictures too, which their own dataset labels: the
     method's own, or all where there would be no task else.
     """
-    signal_tasks = [t for t in dataset.task_names if task_modality(dataset, t) is not Modality.IMAGE]
+    signal_tasks, _ = _declared_tasks(dataset)
     chosen = [t for t in spec.tasks if t in signal_tasks] or signal_tasks
     homes = dict.fromkeys((*chosen, *user_task_names(workspace_home(), dataset.name)), (dataset, Modality.ECG))
     rule = next((RULES[n] for n in spec.pairings if n in RULES and RULES[n].ecg.dataset == dataset.name), None)
     if rule is not None and Modality.IMAGE in {*spec.modalities, *(m for found in spec.alternatives for m in found)}:
         pictures = get_dataset(rule.image.dataset)
-        image_tasks = [t for t in pictures.task_names if task_modality(pictures, t) is Modality.IMAGE]
+        _, image_tasks = _declared_tasks(pictures)
         chosen = [t for t in spec.tasks if t in image_tasks] or ([] if homes else image_tasks)
         homes |= {t: (pictures, Modality.IMAGE) for t in chosen if t not in homes}
     return homes
+
+
+@cache
+def _declared_tasks(dataset: type[Dataset]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The dataset's own tasks about recordings, and those about pictures."""
+    about = {t: task_modality(dataset, t) for t in dataset.task_names}
+    images = tuple(t for t, modality in about.items() if modality is Modality.IMAGE)
+    return tuple(t for t in about if t not in images), images
 
 
 def task_home(spec: MethodSpec, dataset: type[Dataset], task: str) -> tuple[type[Dataset], Modality]:

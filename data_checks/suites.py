@@ -258,7 +258,7 @@ def metrics_suite(dataset: type[Dataset]) -> list[Any]:
         _one_of("dataset", [dataset.name], f"dataset is {dataset.name}"),
         _true(
             "in_range",
-            "an error of numbers is not negative; a metric lies between 0 and 1, a difference of metrics between -1 and 1, a rank from 1 on",
+            "a metric lies between 0 and 1, a difference of metrics between -1 and 1, a rank from 1 on, an error of numbers from 0 on",
         ),
         _true("ordered_interval", "the interval is ordered: low is not above high"),
         _true("near_interval", "the value lies in its interval, or close to it"),

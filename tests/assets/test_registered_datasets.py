@@ -168,12 +168,18 @@ def test_every_task_has_its_classes_in_order(dataset: Dataset) -> None:
     known = set(dataset.records()["record_id"])
     for name in dataset.task_names:
         task, table = dataset.task(name), dataset.labels(name)
-        assert list(table.columns) == ["record_id", *task.classes]
+        keys = ["record_id", "start"] if task.per_window else ["record_id"]
+        assert list(table.columns) == [*keys, *task.classes]
         assert list(task.class_names) and set(task.classes) <= set(task.class_names)
         values = table[list(task.classes)].to_numpy()
-        assert set(np.unique(values)) <= {0, 1}
-        assert task.may_be_empty or (values.sum(axis=1) > 0).all()
-        assert values.sum() > 0 and table["record_id"].is_unique
+        if task.kind == "regression":
+            assert np.isfinite(values).all() and values.std() > 0 and task.unit
+        else:
+            assert set(np.unique(values)) <= {0, 1}
+            assert task.may_be_empty or (values.sum(axis=1) > 0).all()
+            assert task.kind != "single_label" or (values.sum(axis=1) == 1).all()
+            assert values.sum() > 0
+        assert not table[keys].duplicated().any()
         assert set(table["record_id"]) <= known
 
 

@@ -70,5 +70,5 @@ def test_a_recipe_whose_steps_are_for_all_sources_keeps_its_identity() -> None:
 
 
 def test_an_unknown_recipe_is_a_typed_error() -> None:
-    with pytest.raises(ConfigurationError, match="there is no recipe 'nonsense'; choose one of filtered, grey_224"):
+    with pytest.raises(ConfigurationError, match="there is no recipe 'nonsense'; choose one of csfm_250hz, filtered, grey_224"):
         get_recipe("nonsense")
