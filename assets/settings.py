@@ -27,6 +27,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -99,7 +100,21 @@ def is_local(uri: str) -> bool:
 
 def workspace_home() -> Path:
     """The workspace, which no settings file needs to be read for."""
-    return Path(os.environ.get("EINTHOVEN_HOME", PROJECT / "data")).absolute()
+    named = os.environ.get("EINTHOVEN_HOME")
+    if named is None:
+        return PROJECT / "data"
+    return _absolute(named, "" if named.startswith("/") else str(Path.cwd()))
+
+
+@cache
+def _absolute(folder: str, beside: str) -> Path:
+    """Remembered, since definitions ask thousands of times; `beside` is where relative folders lie."""
+    return Path(beside, folder)
+
+
+@cache
+def _settings_file(home: Path, named: str | None) -> Path:
+    return home / "settings.yaml" if named is None else Path(named)
 
 
 def load() -> Settings:
@@ -109,7 +124,7 @@ def load() -> Settings:
         ConfigurationError: the file is not YAML, or holds a key or class that does not exist.
     """
     home = workspace_home()
-    path = Path(os.environ.get("EINTHOVEN_SETTINGS", home / "settings.yaml"))
+    path = _settings_file(home, os.environ.get("EINTHOVEN_SETTINGS"))
     if not path.exists():
         if "EINTHOVEN_SETTINGS" in os.environ:
             raise ConfigurationError(f"EINTHOVEN_SETTINGS names {path}, which does not exist")

@@ -234,7 +234,7 @@ def _words(names: Iterable[str]) -> str:
 def datasets_for(spec: MethodSpec) -> list[type[Dataset]]:
     """The datasets on which some preset of a method can be trained, and that have a task to judge it by."""
     names = tuple(list_datasets())
-    return [d for d in map(get_dataset, names) if _some_preset_fits(spec, d, names) and tasks_for(spec, d)]
+    return [d for d in map(get_dataset, names) if _some_preset_fits(spec, d, names) and (_declared_tasks(d)[0] or tasks_for(spec, d))]
 
 
 @cache
