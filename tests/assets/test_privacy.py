@@ -48,7 +48,7 @@ def test_columns_announce_what_they_hold() -> None:
     [
         ("a.hea", b"a 1 100 5\na.dat 16 1000 16 0 0 0 0 I\n# Patient name: Doe\n# Age: 4\n", {"name"}),
         ("a.csv", b"record_id,MRN,age\n1,2,3\n", {"record_number"}),
-        ("a.csv.gz", gzip.compress(b"subject_id,patient_name\n1,x\n"), {"name"}),
+        ("a.csv.gz", gzip.compress(b"subject_id,patient_name\n1,x\n", mtime=0), {"name"}),
         ("a.xml", b"<RestingECG><PatientLastName>Doe</PatientLastName><DateofBirth>01-02-1950</DateofBirth>", {"name", "birth_date"}),
         ("b.xml", b"<RestingECG><PatientLastName></PatientLastName><PatientLastName> </PatientLastName>", set()),
         ("a.edf", b"0       " + b"MCH-0234567 F 02-MAY-1951 Haagse_Harry".ljust(80), {"name", "birth_date"}),
