@@ -14,12 +14,11 @@ from models.objectives.masked import Chosen
 
 
 class ChannelwiseLinear(nn.Module):
-    """A linear map of its own for each channel."""
+    """A linear map of its own for each channel. It starts near 0, the mean of what it writes: unlearning noise costs the states."""
 
     def __init__(self, channels: int, width: int, width_out: int) -> None:
         super().__init__()
-        bound = width**-0.5
-        self.weight_LDP = nn.Parameter(torch.empty(channels, width, width_out).uniform_(-bound, bound))
+        self.weight_LDP = nn.Parameter(0.02 * torch.randn(channels, width, width_out))
         self.bias_LP = nn.Parameter(torch.zeros(channels, width_out))
 
     def forward(self, x_BMD: Tensor, channel_BM: Tensor) -> Tensor:
@@ -68,8 +67,10 @@ class ChannelDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.enter = nn.Linear(width_in, width)
-        self.hidden_patch, self.hidden_word = _small(width), _small(width)
-        self.channel_table, self.time_table, self.text_table = _small(channels, width), _small(places, width), _small(text_places, width)
+        self.hidden_patch, self.hidden_word = nn.Parameter(torch.randn(width)), nn.Parameter(torch.randn(width))
+        self.channel_table = nn.Parameter(torch.randn(channels, width))
+        self.time_table = nn.Parameter(torch.randn(places, width))
+        self.text_table = nn.Parameter(torch.randn(text_places, width))
         self.blocks = nn.ModuleList(HeadedBlock(width, heads, head_width, hidden, 0.0) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.signal_head = ChannelwiseLinear(channels, width, patch)
@@ -98,11 +99,6 @@ class ChannelDecoder(nn.Module):
             x_BMD = block(x_BMD, real_BM)
         x_BMD = self.norm(x_BMD)
         return x_BMD[:, 1 : 1 + N], x_BMD[:, 1 + N :]
-
-
-def _small(*shape: int) -> nn.Parameter:
-    """A table as MAE starts it. With entries as large as the encoder's, what attention brings to hidden places is lost beside them."""
-    return nn.Parameter(0.02 * torch.randn(*shape))
 
 
 def _spread(state_BKD: Tensor, chosen: Chosen, hidden_D: Tensor, count: int) -> Tensor:
