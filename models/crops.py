@@ -13,13 +13,14 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from models.data import AnyStore, IntArray
 from models.errors import ConfigurationError, TrainingError
 from models.store import Store
 from models.types import Batch
 
-Aggregate = Literal["mean", "maximum"]
+Aggregate = Literal["mean", "maximum", "mean_probability"]
 
 
 def recorded_samples(store: AnyStore, rows_N: IntArray, crop: int) -> IntArray:
@@ -78,19 +79,25 @@ def cut(batch: Batch, record_M: IntArray, start_M: IntArray, crop: int) -> Batch
 
 
 def aggregate(scores_MC: NDArray[np.float32], record_M: IntArray, how: Aggregate) -> NDArray[np.float32]:
-    """Scores of records (N, C) from those of their crops: the mean of logits, or the class-wise maximum.
+    """Scores of records (N, C) from those of their crops: the mean of logits, the class-wise maximum, or the mean of their softmax.
 
-    The maximum of logits is that of their sigmoids, but the mean of logits is not that of probabilities.
+    The maximum of logits is that of their sigmoids, but the mean of logits is not that of probabilities. Of mean probabilities the
+    logarithm is given, whose softmax they are.
 
     Args:
         scores_MC: logits of the crops.
         record_M: to which record each belongs, ascending from 0 without gaps.
-        how: of the two.
+        how: of the three.
     """
     first_N = np.flatnonzero(np.diff(record_M, prepend=-1))
     if how == "maximum":
         found: NDArray[np.float32] = np.maximum.reduceat(scores_MC, first_N, axis=0)
         return found
     count_N = np.diff(first_N, append=len(record_M))
-    total_NC = np.add.reduceat(scores_MC.astype(np.float64), first_N, axis=0)
-    return (total_NC / count_N[:, None]).astype(np.float32)
+    values_MC = scores_MC.astype(np.float64)
+    if how == "mean_probability":
+        values_MC = softmax(values_MC, axis=1)
+    mean_NC = np.add.reduceat(values_MC, first_N, axis=0) / count_N[:, None]
+    if how == "mean_probability":
+        mean_NC = np.log(np.maximum(mean_NC, np.finfo(np.float32).tiny))
+    return mean_NC.astype(np.float32)

@@ -188,7 +188,7 @@ def _train_all(work: _Work, protocol: str, chosen: dict[str, list[str]]) -> list
         for fraction in job.fractions:
             train_N = work.subset(fraction, chosen)
             done = _trained(work, protocol, arm, fraction, train_N)
-            selection = f"{recipe.words(work.data.kind)}; {start}"
+            selection = f"{recipe.of_arm(arm).words(work.data.kind)}; {start}"
             origin = make_origin(job, job.task, protocol, arm, work.bundles[arm], selection, fraction=fraction)
             origin = work.about_task(origin, train_N)
             save_table(job, work.data, work.judged_N, done.scores_NC, origin)
@@ -212,7 +212,7 @@ def _trained(work: _Work, protocol: str, arm: str, fraction: float, train_N: Int
     """A head, and the one that it starts from before it; each is trained once."""
     key = (protocol, arm, fraction)
     if key not in work.trained:
-        recipe, job = recipe_of(_recipes(work.job), protocol), work.job
+        recipe, job = recipe_of(_recipes(work.job), protocol).of_arm(arm), work.job
         start = _trained(work, recipe.start, arm, fraction, train_N).state if recipe.start else None
         parts, device = Parts(train_N, work.validation_N, work.judged_N), device_of(job.accelerator)
         work.trained[key] = train_head(load_encoder(work.bundles[arm]), recipe, work.data, parts, job.seed, device, start)

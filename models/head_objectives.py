@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 from torch import Tensor
@@ -15,8 +16,12 @@ from torch.nn import functional
 from models.errors import ConfigurationError
 from models.head_recipes import HeadRecipe
 from models.heads import macro_auroc
+from models.metrics.classification import macro_auprc
 from models.objectives.supervised import asymmetric_loss
 from models.regression import TargetScale, mean_absolute_error
+
+_HEAVIEST = 20.0
+"""Largest weight of the positives of a class."""
 
 
 class Objective(ABC):
@@ -40,10 +45,11 @@ class Objective(ABC):
 
 
 class Classes(Objective):
-    """Classes that do not exclude each other: binary cross-entropy or asymmetric loss; logits; macro AUROC."""
+    """Classes that do not exclude each other: binary cross-entropy or asymmetric loss; logits; a macro mean of ranks or calls."""
 
-    def __init__(self, recipe: HeadRecipe) -> None:
-        self._asymmetric = recipe.loss == "asymmetric"
+    def __init__(self, recipe: HeadRecipe, labels_NC: NDArray[Any]) -> None:
+        self._asymmetric, self._select = recipe.loss == "asymmetric", recipe.select
+        self._weight_C = self._balance(labels_NC) if recipe.balance else None
 
     def targets(self, labels_NC: NDArray[Any]) -> NDArray[np.float32]:
         """Zeros and ones."""
@@ -53,27 +59,55 @@ class Classes(Objective):
         """Binary cross-entropy, mean over records and classes, or the asymmetric loss, summed."""
         if self._asymmetric:
             return asymmetric_loss(outputs_BC, target_BC)
-        return functional.binary_cross_entropy_with_logits(outputs_BC, target_BC)
+        return functional.binary_cross_entropy_with_logits(outputs_BC, target_BC, pos_weight=_beside(self._weight_C, outputs_BC))
 
     def scores(self, outputs_NC: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits."""
         return outputs_NC
 
     def value(self, scores_NC: NDArray[np.float32], labels_NC: NDArray[Any]) -> float:
-        """Macro AUROC over the classes that it is defined for."""
-        return macro_auroc(scores_NC, labels_NC)
+        """What the recipe chooses by, over the classes that it is defined for."""
+        if self._select == "macro_f1":
+            return macro_f1(self.calls(scores_NC), labels_NC)
+        values_NC = self.ranked(scores_NC)
+        return macro_auroc(values_NC, labels_NC) if self._select == "macro_auroc" else macro_auprc(values_NC, labels_NC, "skip").value
+
+    def ranked(self, scores_NC: NDArray[np.float32]) -> NDArray[Any]:
+        """What orders records within a class: logits."""
+        return scores_NC
+
+    def calls(self, scores_NC: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which classes are called: those of a probability above one half."""
+        return scores_NC > 0
+
+    def _balance(self, labels_NC: NDArray[Any]) -> NDArray[np.float32]:
+        """Weights of positives, (n - n_k) / n_k and at most 20."""
+        positive_C = np.maximum(labels_NC.sum(axis=0, dtype=np.float64), 1)
+        weight_C: NDArray[np.float32] = np.minimum((len(labels_NC) - positive_C) / positive_C, _HEAVIEST).astype(np.float32)
+        return weight_C
 
 
 class OneClass(Classes):
-    """Classes of which exactly one holds: cross-entropy; logits before the softmax; macro AUROC of one class against the rest."""
+    """Classes of which exactly one holds: cross-entropy; logits before the softmax; one class against the rest."""
 
     def loss(self, outputs_BC: Tensor, target_BC: Tensor) -> Tensor:
-        """Cross-entropy, mean over records."""
-        return functional.cross_entropy(outputs_BC, target_BC)
+        """Cross-entropy, mean over records; with weights the weighted mean."""
+        return functional.cross_entropy(outputs_BC, target_BC.argmax(dim=1), weight=_beside(self._weight_C, outputs_BC))
 
-    def value(self, scores_NC: NDArray[np.float32], labels_NC: NDArray[Any]) -> float:
-        """Macro AUROC of the softmax."""
-        return macro_auroc(log_softmax(scores_NC.astype(np.float64), axis=1), labels_NC)
+    def ranked(self, scores_NC: NDArray[np.float32]) -> NDArray[Any]:
+        """The logarithm of the softmax."""
+        return log_softmax(scores_NC.astype(np.float64), axis=1)
+
+    def calls(self, scores_NC: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """The likeliest class."""
+        called_NC: NDArray[np.bool_] = np.arange(scores_NC.shape[1]) == scores_NC.argmax(axis=1)[:, None]
+        return called_NC
+
+    def _balance(self, labels_NC: NDArray[Any]) -> NDArray[np.float32]:
+        """Weights of classes, n / (C n_k)."""
+        count_C = np.maximum(labels_NC.sum(axis=0, dtype=np.float64), 1)
+        weight_C: NDArray[np.float32] = (len(labels_NC) / (len(count_C) * count_C)).astype(np.float32)
+        return weight_C
 
 
 class Numbers(Objective):
@@ -113,9 +147,21 @@ def objective_of(kind: str, recipe: HeadRecipe, labels_NC: NDArray[Any], classes
         TrainingError: a number is the same for all training records.
     """
     if kind == "multilabel":
-        return Classes(recipe)
+        return Classes(recipe, labels_NC)
     if kind == "single_label":
-        return OneClass(recipe)
+        return OneClass(recipe, labels_NC)
     if kind == "regression":
         return Numbers(labels_NC, classes)
     raise ConfigurationError(f"there is no kind of task {kind!r}; choose multilabel, single_label or regression")
+
+
+def macro_f1(calls_NC: NDArray[np.bool_], labels_NC: NDArray[Any]) -> float:
+    """Mean over the classes that are called or labelled of 2 TP / (2 TP + FP + FN); NaN where there is none."""
+    labels_NC = labels_NC.astype(bool)
+    hits_C = (calls_NC & labels_NC).sum(axis=0)
+    total_C = calls_NC.sum(axis=0) + labels_NC.sum(axis=0)
+    return float((2 * hits_C[total_C > 0] / total_C[total_C > 0]).mean()) if (total_C > 0).any() else float("nan")
+
+
+def _beside(weight_C: NDArray[np.float32] | None, outputs_BC: Tensor) -> Tensor | None:
+    return None if weight_C is None else torch.from_numpy(weight_C).to(outputs_BC.device)

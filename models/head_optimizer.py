@@ -1,7 +1,8 @@
-"""AdamW of gradient-trained heads: groups of parameters by decay and depth, and the learning rate of each step."""
+"""The optimiser of gradient-trained heads: groups of parameters by decay and depth, and the learning rate of each step."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from models.schedules import Cosine, linear
 def build_optimizer(
     network: Classifier, learns: Sequence[nn.Parameter], recipe: HeadRecipe
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW over what learns, fused on a GPU, and its schedule, which is to be stepped after each step.
+    """AdamW or Adam over what learns, fused on a GPU, and its schedule, which is to be stepped after each step.
 
     Args:
         network: encoder and readout.
@@ -25,7 +26,8 @@ def build_optimizer(
         recipe: rates, decay, betas and schedule.
     """
     groups = parameter_groups(network, learns, recipe)
-    optimizer = adamw(groups, lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay)
+    # Without weight decay AdamW is Adam.
+    optimizer = adamw(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay)
     if recipe.schedule == "one_cycle":
         peaks = [group["lr"] for group in groups]
         return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=peaks, total_steps=max(recipe.steps, 2))
@@ -54,10 +56,13 @@ def parameter_groups(network: Classifier, learns: Sequence[nn.Parameter], recipe
 
 
 def learning_rate(recipe: HeadRecipe, step: int) -> float:
-    """Of a step, counted from 0, by a constant, cosine or linear schedule with a linear warm-up.
+    """Of a step, counted from 0, by a constant, cosine, linear or Noam schedule with a linear warm-up.
 
-    The cosine reaches its end at the last step, the line after it.
+    The cosine reaches its end at the last step, the line after it. Noam's (Vaswani et al., 2017) is, with s = step + 1 and the peak at
+    s = warmup, lr min(sqrt(warmup / s), s / warmup).
     """
+    if recipe.schedule == "noam":
+        return recipe.lr * min(math.sqrt(recipe.warmup / (step + 1)), (step + 1) / recipe.warmup)
     if recipe.schedule == "linear" and recipe.final_lr is not None and step >= recipe.warmup:
         return linear(step - recipe.warmup, recipe.steps - recipe.warmup, recipe.lr, recipe.final_lr)
     final = recipe.lr if recipe.final_lr is None else recipe.final_lr

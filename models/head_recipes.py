@@ -19,13 +19,16 @@ LINEAR, ATTENTIVE, FINETUNE, FINETUNE_AFTER = "linear_probe", "attentive_probe",
 FROZEN = (LINEAR, ATTENTIVE)
 """Protocols that leave the encoder as it is: they are run on its random-initialised twin too."""
 
+Select = Literal["macro_auroc", "macro_auprc", "macro_f1"]
+_SELECTED = {"macro_auroc": "macro AUROC", "macro_auprc": "macro AUPRC", "macro_f1": "macro F1"}
+
 Loss = Literal["bce", "asymmetric"]
 """Of tasks whose classes do not exclude each other; a single-label task has cross-entropy and numbers have Huber's loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadRecipe:
-    """One way to train a head by gradient descent (AdamW). Lengths of time are in samples of the store.
+    """One way to train a head by gradient descent. Lengths of time are in samples of the store.
 
     Attributes:
         frozen: whether the encoder stays as it is.
@@ -33,28 +36,36 @@ class HeadRecipe:
             query before it.
         heads: of the attentive readout, which the width of the tokens must be a multiple of.
         bias: whether the linear layer on features has one; the attentive readout has none anywhere.
-        twin: whether the untrained twin of the encoder is fine-tuned too; frozen recipes always have one.
+        twin: what is done with the untrained twin of the encoder: "" nothing, "trained" the same, "frozen" only its last layer learns
+            (for networks without pretraining, whose twin would be themselves). Frozen recipes always have one.
         start: protocol whose head and encoder training starts from; "" starts from the encoder and a new head.
         steps: optimiser steps.
         epochs: passes over the training records instead of `steps`.
         batch_size: records of a step; fewer where there are fewer.
+        optimizer: Adam decays no weights.
+        eps: of the optimiser.
         lr: peak learning rate.
         final_lr: at the end of "cosine" and "linear".
-        schedule: "constant", "cosine" to `final_lr`, "linear" (a line to it), each after a linear warm-up, or "one_cycle" as torch's
-            defaults.
+        schedule: "constant", "cosine" to `final_lr`, "linear" (a line to it), "noam" (falls with the root of the step), each after a
+            linear warm-up, or "one_cycle" as torch's defaults.
         warmup: steps of warm-up.
         first_lr: where warm-up starts.
         weight_decay: of AdamW; on what `Method.decays` says and on the head's matrices.
-        betas: of AdamW.
+        betas: of the optimiser.
         dropout: of the encoder while it is fine-tuned; None leaves it as it was built.
         clip: largest norm of the gradient; None for none.
         look_every: steps between two looks at the validation folds.
         patience: steps since the best look after which training stops; None runs to the end.
-        keep: the look with the best validation macro AUROC, or the last step.
+        keep: the best look at the validation folds, or the last step.
+        select: by what a look at classes is judged: macro AUROC, macro AUPRC, or macro F1 (of the likeliest class where classes exclude
+            each other, else at a threshold of 0.5). Numbers are judged by their error.
         crop: samples of a crop; None reads whole records. Training takes one random crop of each record it sees.
         stride: samples between the crops that evaluation takes; the scores of a record's crops are aggregated.
-        aggregate: "mean" of the crops' logits, or class-wise "maximum".
+        aggregate: "mean" of the crops' logits, class-wise "maximum", or "mean_probability", of the softmax of classes that exclude
+            each other.
         loss: of multi-label tasks.
+        balance: whether rare classes count more: binary cross-entropy weighs positives by (n - n_k) / n_k, at most 20;
+            cross-entropy weighs class k of C by n / (C n_k).
         layer_decay: factor of the learning rate from a layer to the one before it; None for one rate.
     """
 
@@ -62,14 +73,16 @@ class HeadRecipe:
     readout: Literal["features", "attentive"] = "features"
     heads: int = 4
     bias: bool = True
-    twin: bool = False
+    twin: Literal["", "trained", "frozen"] = ""
     start: str = ""
     steps: int = 600
     epochs: int | None = None
     batch_size: int = 32
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    eps: float = 1e-8
     lr: float = 3e-3
     final_lr: float | None = None
-    schedule: Literal["constant", "cosine", "linear", "one_cycle"] = "one_cycle"
+    schedule: Literal["constant", "cosine", "linear", "noam", "one_cycle"] = "one_cycle"
     warmup: int = 0
     first_lr: float = 0.0
     weight_decay: float = 1e-2
@@ -79,10 +92,12 @@ class HeadRecipe:
     look_every: int = 30
     patience: int | None = 210
     keep: Literal["best", "last"] = "best"
+    select: Select = "macro_auroc"
     crop: int | None = None
     stride: int | None = None
-    aggregate: Literal["mean", "maximum"] = "mean"
+    aggregate: Literal["mean", "maximum", "mean_probability"] = "mean"
     loss: Loss = "bce"
+    balance: bool = False
     layer_decay: float | None = None
 
     def __post_init__(self) -> None:
@@ -95,6 +110,12 @@ class HeadRecipe:
             raise ConfigurationError(
                 f"a head recipe with a {self.schedule} schedule and final_lr {self.final_lr}: cosine and linear need one"
             )
+        if self.schedule == "noam" and self.warmup < 1:
+            raise ConfigurationError(f"a head recipe with a noam schedule and a warm-up of {self.warmup} steps; choose 1 or more")
+        if self.optimizer == "adam" and self.weight_decay:
+            raise ConfigurationError(f"a head recipe with Adam and a weight decay of {self.weight_decay:g}; choose adamw, or a decay of 0")
+        if self.balance and self.loss == "asymmetric":
+            raise ConfigurationError("the asymmetric loss weighs classes by itself; choose balance False, or loss bce")
         if self.keep == "last" and self.patience is not None:
             raise ConfigurationError("a head recipe that keeps the last step has no patience; choose patience None or keep best")
         if self.frozen and (self.dropout is not None or self.layer_decay is not None or self.start):
@@ -111,10 +132,16 @@ class HeadRecipe:
         """Of which encoders heads are trained."""
         return ("pretrained", "random_init") if self.frozen or self.twin else ("pretrained",)
 
+    def of_arm(self, arm: str) -> HeadRecipe:
+        """The recipe of an arm: that of a twin may leave the network as it is."""
+        if arm == "pretrained" or self.twin != "frozen":
+            return self
+        return replace(self, frozen=True, dropout=None, layer_decay=None)
+
     def words(self, kind: str = "multilabel") -> str:
         """The recipe in a sentence, for prediction tables of tasks of a kind."""
         parts = [
-            f"AdamW {self.lr:g} {self.schedule.replace('_', '-')}, weight decay {self.weight_decay:g}, batch {self.batch_size}, at most {f'{self.steps} steps' if self.epochs is None else f'{self.epochs} epochs'}",
+            f"{'AdamW' if self.optimizer == 'adamw' else 'Adam'} {self.lr:g} {self.schedule.replace('_', '-')}, weight decay {self.weight_decay:g}, batch {self.batch_size}, at most {f'{self.steps} steps' if self.epochs is None else f'{self.epochs} epochs'}",
             "frozen encoder" if self.frozen else "the whole network" if self.layer_decay is None else f"layer decay {self.layer_decay:g}",
         ]
         if self.start:
@@ -125,7 +152,9 @@ class HeadRecipe:
             parts.append(f"{self.loss} loss")
         if self.crop is not None:
             parts.append(f"crops of {self.crop} samples, every {self.stride} in evaluation, {self.aggregate} of their scores")
-        chosen = "by validation macro AUROC" if kind != "regression" else "by validation error"
+        if self.balance:
+            parts.append("rare classes weighted")
+        chosen = f"by validation {_SELECTED[self.select]}" if kind != "regression" else "by validation error"
         parts.append("last step" if self.keep == "last" else f"step {chosen}{', stopped early' if self.patience is not None else ''}")
         return "; ".join(parts)
 

@@ -40,7 +40,7 @@ PROBE = HeadRecipe(
     patience=None, crop=80, stride=40,
 )  # fmt: skip
 AFTER = dataclasses.replace(PROBE, frozen=False, start=ATTENTIVE, lr=3e-4, weight_decay=0.0)
-WHOLE = HeadRecipe(steps=20, batch_size=16, look_every=10, crop=80, stride=40, aggregate="maximum", twin=True, bias=False)
+WHOLE = HeadRecipe(steps=20, batch_size=16, look_every=10, crop=80, stride=40, aggregate="maximum", twin="trained", bias=False)
 
 
 @pytest.fixture

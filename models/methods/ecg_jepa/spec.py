@@ -244,7 +244,7 @@ def head_recipes(config: EcgJepaConfig) -> Mapping[str, HeadRecipe]:
         after,
         readout="features",
         bias=False,
-        twin=True,
+        twin="trained",
         start="",
         steps=steps,
         lr=lr,
