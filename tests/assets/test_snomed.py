@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assets.snomed import SINUS_RHYTHM, diagnoses, label_table, reward_matrix, scored_classes
+from assets.snomed import diagnoses, label_table, scored_classes
 from models.errors import ConfigurationError
+from models.metrics.challenge_classes import SINUS_RHYTHM, reward_matrix
 
 
 def read(path: Path) -> list[list[str]]:
@@ -27,6 +28,11 @@ def test_classes_in_the_order_of_the_weights() -> None:
     assert sum(len(c.codes) for c in first) == len(scored_classes(2020, merged=False)) == 27
     assert sum(len(c.codes) for c in second) == len(scored_classes(2021, merged=False)) == 30
     assert all(SINUS_RHYTHM in [c.codes[0] for c in classes] for classes in (first, second))
+
+
+def test_scored_codes_are_called_as_the_list_of_all_codes_calls_them() -> None:
+    singles = [c for year in (2020, 2021) for c in scored_classes(year, merged=False)]
+    assert {c.codes[0]: c.name for c in singles} == {c.codes[0]: diagnoses()[c.codes[0]].abbreviation for c in singles}
 
 
 def test_another_year_is_a_typed_error() -> None:
