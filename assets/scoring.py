@@ -283,7 +283,7 @@ def _label(table: Predictions) -> str:
 
 def _question(table: Predictions) -> tuple[Any, ...]:
     o = table.origin
-    return (o.dataset, o.task, o.method, o.preset, o.protocol, o.fraction, o.prompts, o.channels, o.seed)
+    return (o.dataset, o.task, o.method, o.preset, o.protocol, o.fraction, o.prompts, o.channels, o.split, o.seed)
 
 
 def _about(interval: Interval, missing: list[str]) -> str:
@@ -322,6 +322,7 @@ def metric_row(origin: Origin, metric: str, value: float, **entries: Any) -> dic
         "fraction": math.nan if origin.fraction is None else float(origin.fraction),
         "prompts": origin.prompts or "",
         "channels": origin.channels or "",
+        "split": origin.split or "",
         "direction": "",
         "seed": origin.seed,
         "metric": metric,

@@ -31,6 +31,7 @@ BLOCKING: Mapping[str, tuple[str, ...]] = {
     "head": ("predictions",),
     "evaluation": ("metrics",),
     "transfer": ("transfer",),
+    "cross_validation": ("folds",),
 }
 """Blocking checks by stage. `data_checks` implements each; a stage that is not listed has none."""
 

@@ -13,6 +13,7 @@ from assets.outputs import Output, Workspace, digest, locked
 from assets.verdicts import Verdict
 from data_checks.cleaned import check_duplicates, check_index, check_quarantine
 from data_checks.context import CheckContext, dataset_of
+from data_checks.cross_validation import check_folds
 from data_checks.encoder import check_bundle
 from data_checks.evaluation import check_metrics
 from data_checks.head import check_predictions
@@ -66,6 +67,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
     "head": (Check("predictions", check_predictions),),
     "evaluation": (Check("metrics", check_metrics),),
     "transfer": (Check("transfer", check_transfer),),
+    "cross_validation": (Check("folds", check_folds),),
 }
 
 

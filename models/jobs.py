@@ -134,6 +134,27 @@ class HeadJob(Job):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CrossValidationJob(Job):
+    """Fine-tune an encoder in every fold of named splits of one task; a fold that is finished is not trained again.
+
+    Attributes:
+        store: recordings.
+        labels: the task's label table.
+        task_kind: "multilabel", "single_label" or "regression".
+        unit: of a regression task's numbers.
+        splits: names of `models.splits_named`.
+    """
+
+    store: Path
+    bundle: Path
+    labels: Path
+    task: str
+    splits: list[str]
+    task_kind: str = "multilabel"
+    unit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExternalJob(Job):
     """Train heads of one task on an encoder that somebody else wrote; `preset` is the name of its entry.
 
@@ -287,6 +308,7 @@ class TransferJob(Job):
 _KINDS: dict[str, type[Job]] = {
     "pretrain": PretrainJob,
     "head": HeadJob,
+    "cross_validation": CrossValidationJob,
     "external": ExternalJob,
     "features": FeaturesJob,
     "zero_shot": ZeroShotJob,

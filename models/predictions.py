@@ -38,6 +38,7 @@ class Origin:
         encoder_sha256: hash of the encoder's weights file.
         selection: how epoch and hyperparameters were chosen, in a few words.
         channels: names of the channels that the encoder was shown, joined by "+"; None where it saw all that it reads.
+        split: "<named split>/<number of the fold>" where records were not parted by the folds of their dataset, or None.
         kind: of the task: "multilabel", "single_label" or "regression" (`label:` columns are float32 numbers then).
         unit: of the numbers of a regression task.
         reference: what somebody who sees no signal would predict of a regression task: the mean of the training records.
@@ -55,6 +56,7 @@ class Origin:
     prompts: str | None = None
     selection: str = ""
     channels: str | None = None
+    split: str | None = None
     kind: str = "multilabel"
     unit: str = ""
     reference: float | None = None
@@ -69,6 +71,8 @@ class Origin:
             parts.append(self.prompts)
         if self.channels is not None:
             parts.append(self.channels)
+        if self.split is not None:
+            parts.append(self.split)
         return "-".join(parts).replace("/", "_")
 
 

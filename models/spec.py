@@ -101,6 +101,7 @@ class MethodSpec:
         heads: recipes of heads by protocol, from a configuration; the house's where the method has none of its own.
         any_channels: whether a recording may have any of the configured channels and lack the others.
         channel_sets: sets of channels that linear probes are shown alone, beside all of them (methods with `any_channels` only).
+        splits: named splits (`models.splits_named`) that the asset `cross_validation/<method>` fine-tunes and judges it by.
     """
 
     name: str
@@ -127,6 +128,7 @@ class MethodSpec:
     heads: Callable[[Any], Mapping[str, HeadRecipe]] | None = None
     any_channels: bool = False
     channel_sets: tuple[tuple[str, ...], ...] = ()
+    splits: tuple[str, ...] = ()
 
     def head_recipes(self, config: Any) -> dict[str, HeadRecipe]:
         """How heads are trained, by protocol: the method's own recipes before the house's."""

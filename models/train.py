@@ -20,6 +20,7 @@ from typing import Any
 
 from models.errors import ConfigurationError, EinthovenError
 from models.jobs import (
+    CrossValidationJob,
     ExplainJob,
     ExternalJob,
     FeaturesJob,
@@ -128,6 +129,7 @@ def _write_result(path: Path, result: dict[str, Any]) -> None:
 _RUNNERS: dict[type[Job], tuple[str, str]] = {
     PretrainJob: ("models.pretraining", "pretrain"),
     HeadJob: ("models.head_job", "train_heads"),
+    CrossValidationJob: ("models.cross_validation_job", "cross_validate"),
     ExternalJob: ("models.external.job", "judge_encoder"),
     FeaturesJob: ("models.external.job", "probe_features"),
     ZeroShotJob: ("models.zero_shot", "classify"),
