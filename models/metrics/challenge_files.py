@@ -130,12 +130,12 @@ def _lines(path: Path) -> list[str]:
 
 
 def _diagnoses(year: int, header: Path) -> list[str]:
-    """Texts between the commas of the lines "#Dx: ..."."""
-    stated = [line.split(": ") for line in _lines(header) if line.startswith("#Dx")]
+    """Texts between the commas of the lines "#Dx: ...", or "# Dx: ..." as later releases of 2021 write them."""
+    # The scorers knew the first form alone: of headers in the second they read no label at all, and went on.
+    stated = [line.split(": ") for line in _lines(header) if line.startswith(("#Dx", "# Dx"))]
     if not stated or (year == 2020 and any(len(parts) < 2 for parts in stated)):
         raise ChallengeFileError(
-            f"{header} has no line '#Dx: ' with codes, written so, without a blank after '#'; "
-            "give it one ('#Dx: 426783006'), or leave the recording out"
+            f"{header} has no line '#Dx: ' with codes, so its labels are not known; give it one ('#Dx: 426783006'), or leave the recording out"
         )
     return [text.strip() for parts in stated for text in (parts[1].split(",") if len(parts) > 1 else [])]
 
