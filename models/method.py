@@ -110,6 +110,14 @@ class Method(nn.Module, ABC):
         """
         raise ConfigurationError(f"{type(self).__name__} writes no reports")
 
+    def reconstruct(self, batch: Batch) -> Tensor:
+        """All channels (B, L, T) in microvolts from those that the method keeps (`config.kept`); the others change nothing.
+
+        Raises:
+            ConfigurationError: the method reconstructs none.
+        """
+        raise ConfigurationError(f"{type(self).__name__} reconstructs no channels")
+
     def finetune_parameters(self, modality: Modality) -> list[nn.Parameter]:
         """Make the network ready for fine-tuning on labels of recordings or images, and give what learns. Default: all that can.
 

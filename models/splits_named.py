@@ -5,6 +5,7 @@ A result carries the name of its split, for the name says what may leak:
 `patients5`            five folds by patient, labels spread evenly; of the other four fifths a tenth chooses (validation)
 `loso`                 leave one subject out: every patient is the test once, two others choose
 `group5`               five groups of patients, as large as each other; two others choose
+`first_tenth`          of the patients by name the first tenth judges, the last twentieth of the others chooses (WearECG)
 `records`              70/10/20 of the recordings, labels spread evenly; the windows or images of one stay together
 `random_window`        70/10/20 of the windows, whoever they come from, labels spread evenly: the same people everywhere
 `images_random`        the same of images
@@ -29,6 +30,8 @@ IntArray = NDArray[np.int64]
 
 _VALIDATION_SUBJECTS = 2
 _SHARES = (0.7, 0.1, 0.2)
+_JUDGING, _CHOOSING = 0.1, 0.05
+"""Shares of the patients, and of those that do not judge, in the split of WearECG."""
 
 
 class Fold(NamedTuple):
@@ -121,6 +124,13 @@ def _held_out(group_N: IntArray, test: IntArray, seed: int) -> Fold:
     return Fold(np.flatnonzero(~test_N & ~validation_N), np.flatnonzero(validation_N), np.flatnonzero(test_N))
 
 
+def _first_tenth(rows: Rows, seed: int) -> list[Fold]:
+    names, group_N = _groups(rows.patient_N, 3, "first_tenth", "patients")
+    judging = max(1, int(_JUDGING * len(names)))
+    choosing = max(1, int(_CHOOSING * (len(names) - judging)))
+    return [_parts(np.where(group_N < judging, 2, np.where(group_N >= len(names) - choosing, 1, 0)))]
+
+
 def _records(rows: Rows, seed: int) -> list[Fold]:
     _, group_N = _groups(rows.record_N, len(_SHARES), "records", "recordings")
     return [_parts(_spread(group_N, rows.labels_NC, _SHARES, seed))]
@@ -184,6 +194,7 @@ _SPLITS: dict[str, Callable[[Rows, int], list[Fold]]] = {
     "patients5": _patients5,
     "loso": _loso,
     "group5": _group5,
+    "first_tenth": _first_tenth,
     "records": _records,
     "random_window": _windows,
     "images_random": _windows,

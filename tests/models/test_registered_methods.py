@@ -138,7 +138,8 @@ def test_embeddings_are_finite_and_of_one_width(name: str, preset: str) -> None:
     assert all(s.shape == (ROWS, ROWS) and torch.isfinite(s).all() for s in scores.values())
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if pretrains(n)])
+# What reconstructs signals through a bottleneck cannot learn the noise that these tests have for records; its own tests have beats.
+@pytest.mark.parametrize("name", [n for n in METHODS if pretrains(n) and "reconstruction" not in get_spec(n).protocols])
 def test_pretraining_overfits_one_batch(name: str) -> None:
     method = build(name)
     data = batch(name, method)

@@ -53,6 +53,14 @@ def test_loso_has_a_fold_a_subject_and_two_that_choose() -> None:
     assert len({tuple(sorted(people(rows, f.validation_N))) for f in folds}) > 1
 
 
+def test_the_first_tenth_of_the_sorted_patients_judges_and_the_last_twentieth_of_the_others_chooses() -> None:
+    rows = windows(40, per_record=1)
+    (fold,) = named_split("first_tenth", rows, 0)
+    names = sorted(set(rows.patient_N.tolist()))
+    assert people(rows, fold.test_N) == set(names[:4]) and people(rows, fold.validation_N) == {names[-1]}
+    assert people(rows, fold.train_N) == set(names[4:-1])
+
+
 def test_group5_has_groups_of_three() -> None:
     rows = windows()
     assert [len(people(rows, f.test_N)) for f in named_split("group5", rows, 0)] == [3] * 5
@@ -110,7 +118,7 @@ def test_splits_do_not_depend_on_the_order_of_rows_but_on_the_seed(name: str) ->
 
     first = ids(rows, named_split(name, rows, 0))
     assert ids(turned, named_split(name, turned, 0)) == first
-    if name != "within_subject_time":
+    if name not in ("within_subject_time", "first_tenth"):
         assert ids(rows, named_split(name, rows, 1)) != first
 
 
