@@ -215,6 +215,8 @@ class _Builder:
             signal_LT = repair.fill_missing(signal_LT)
         if repair.is_constant(signal_LT):
             raise refusal("constant", "no lead ever changes")
+        if self._recipe.flat == "refuse" and (still_L := (np.ptp(signal_LT, axis=1) == 0) & ~absent_L).any():
+            raise refusal("flat_lead", f"{', '.join(self._layout.named(still_L))}: never changes")
         mask = int(quality.bit_mask(absent_L)) if absent_L.any() else 0
         return _Part(row, signal_LT, record.fs_hz, record.start_s, mask, missing_LT, record.source_checksum)
 

@@ -62,10 +62,23 @@ class MovingAverage:
 
 @dataclass(frozen=True)
 class MedianBaseline:
-    """Subtracts the baseline: a running median of the first width, then of the second, zeros beyond the edges."""
+    """Subtracts the baseline: a running median of the first width, then of the second.
+
+    Beyond the edges there are zeros, or the outermost sample over and over ("replicate").
+    """
 
     first_s: float = 0.2
     second_s: float = 0.6
+    kinds: Kinds = ()
+    sources: Sources = ()
+    edges: Literal["zero", "replicate"] = "zero"
+
+
+@dataclass(frozen=True)
+class MedianSmooth:
+    """Replaces each sample by the median of an odd number of samples around it; the outermost are repeated beyond the edges."""
+
+    samples: int = 5
     kinds: Kinds = ()
     sources: Sources = ()
 
@@ -77,7 +90,7 @@ class Resample:
     method: Literal["polyphase", "fourier"] = "polyphase"
 
 
-Step = Notch | BandPass | HighPass | MovingAverage | MedianBaseline | Resample
+Step = Notch | BandPass | HighPass | MovingAverage | MedianBaseline | MedianSmooth | Resample
 
 
 @dataclass(frozen=True)
@@ -91,6 +104,7 @@ class Recipe:
         window_s: length of the windows; None takes the dataset's.
         short: what becomes of recordings shorter than a window: refused, or padded with zeros at the end.
         absent: what becomes of recordings without one of the channels that the dataset requires: refused, or zeros in it.
+        flat: what becomes of recordings of which some channel, but not all, never changes: kept, or refused.
     """
 
     modality: ClassVar[Modality] = Modality.ECG
@@ -101,6 +115,7 @@ class Recipe:
     window_s: float | None = None
     short: Literal["refuse", "pad"] = "refuse"
     absent: Literal["refuse", "zero"] = "refuse"
+    flat: Literal["keep", "refuse"] = "keep"
 
     @property
     def all_steps(self) -> tuple[Step, ...]:
@@ -154,6 +169,10 @@ RECIPES: Mapping[str, AnyRecipe] = {
 }
 
 
+_LATER: Mapping[str, object] = {"sources": (), "edges": "zero"}
+"""Options of steps that came later, and what they are where they are not used."""
+
+
 def describe(recipe: AnyRecipe) -> dict[str, Any]:
     """A recipe as JSON, complete enough to tell two recipes apart: steps carry their kind.
 
@@ -164,9 +183,11 @@ def describe(recipe: AnyRecipe) -> dict[str, Any]:
         del facts["equalise"]
     if isinstance(recipe, Recipe):
         facts["steps"] = [_describe_step(step) for step in recipe.all_steps]
+        if recipe.flat == "keep":
+            del facts["flat"]
     return facts
 
 
 def _describe_step(step: Step) -> dict[str, Any]:
-    said = {name: value for name, value in asdict(step).items() if name != "sources" or value}
+    said = {name: value for name, value in asdict(step).items() if name not in _LATER or _LATER[name] != value}
     return {"step": type(step).__name__} | said

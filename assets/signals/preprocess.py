@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assets.signals import filters
-from assets.signals.baseline import remove_baseline
+from assets.signals.baseline import remove_baseline, running_median
 from assets.signals.resample import resample
-from models.recipes import BandPass, HighPass, MedianBaseline, MovingAverage, Notch, Recipe, Resample
+from models.recipes import BandPass, HighPass, MedianBaseline, MedianSmooth, MovingAverage, Notch, Recipe, Resample
 
-_Filter = Notch | BandPass | HighPass | MovingAverage | MedianBaseline
+_Filter = Notch | BandPass | HighPass | MovingAverage | MedianBaseline | MedianSmooth
 
 
 def preprocess(
@@ -62,4 +62,7 @@ def _apply(step: _Filter, signal_BLT: NDArray[np.float32], fs_hz: float) -> NDAr
         case MovingAverage():
             return filters.moving_average(signal_BLT, fs_hz, step.hum_hz)
         case MedianBaseline():
-            return remove_baseline(signal_BLT, fs_hz, step.first_s, step.second_s)
+            return remove_baseline(signal_BLT, fs_hz, step.first_s, step.second_s, step.edges)
+        case MedianSmooth():
+            flat_NT = signal_BLT.reshape(-1, signal_BLT.shape[-1])
+            return running_median(flat_NT, step.samples, "replicate").reshape(signal_BLT.shape)

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -226,6 +226,17 @@ def test_a_bad_record_is_quarantined_with_its_reason_and_stops_nothing(
     table = pd.read_parquet(output.path("quarantine.parquet")).iloc[0]
     assert str(damaged.folder) not in " ".join(map(str, table))
     assert table["patient_id"] == damaged.records()["patient_id"][0]
+
+
+@pytest.mark.parametrize(("flat", "refused"), [("keep", {}), ("refuse", {"1": "flat_lead"})])
+def test_a_recipe_may_refuse_recordings_with_a_lead_that_never_changes(
+    damaged: PTBXL, tmp_path: Path, flat: Literal["keep", "refuse"], refused: dict[str, str]
+) -> None:
+    rewrite(with_gap(2, 40.0))(damaged.folder / "records100" / "00000")
+    output = publish(damaged, tmp_path / "out", Recipe("ours", flat=flat))
+    assert quarantine(output) == refused
+    if refused:
+        assert "III: never changes" in " ".join(map(str, pd.read_parquet(output.path("quarantine.parquet")).iloc[0]))
 
 
 def test_every_broken_record_of_the_collection_is_quarantined_or_stored(shared_data: Path, source: Path, tmp_path: Path) -> None:

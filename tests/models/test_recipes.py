@@ -69,6 +69,14 @@ def test_a_recipe_whose_steps_are_for_all_sources_keeps_its_identity() -> None:
     assert describe(Recipe("x", steps=(HighPass(0.5, sources=("a",)),)))["steps"] == [step | {"sources": ("a",)}]
 
 
+def test_options_that_came_later_are_said_where_they_are_used() -> None:
+    assert describe(Recipe("x", steps=(MedianBaseline(),)))["steps"] == [
+        {"step": "MedianBaseline", "first_s": 0.2, "second_s": 0.6, "kinds": ()}
+    ]
+    assert describe(Recipe("x", steps=(MedianBaseline(edges="replicate"),)))["steps"][0]["edges"] == "replicate"
+    assert "flat" not in describe(Recipe("x")) and describe(Recipe("x", flat="refuse"))["flat"] == "refuse"
+
+
 def test_an_unknown_recipe_is_a_typed_error() -> None:
     with pytest.raises(ConfigurationError, match="there is no recipe 'nonsense'; choose one of csfm_250hz, filtered, grey_224"):
         get_recipe("nonsense")

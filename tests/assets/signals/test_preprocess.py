@@ -8,7 +8,7 @@ from scipy.signal import butter, filtfilt, resample, resample_poly, sosfiltfilt
 
 from assets.signals.preprocess import preprocess
 from models.errors import ConfigurationError
-from models.recipes import RECIPES, BandPass, HighPass, MedianBaseline, MovingAverage, Notch, Recipe, Resample
+from models.recipes import RECIPES, BandPass, HighPass, MedianBaseline, MedianSmooth, MovingAverage, Notch, Recipe, Resample
 
 RNG = np.random.default_rng(0)
 SIGNAL = (RNG.normal(0, 30, (3, 2, 2500)).cumsum(axis=-1) + 100).astype(np.float32)
@@ -39,8 +39,8 @@ def test_the_rate_comes_last_where_no_step_says_when() -> None:
     np.testing.assert_allclose(done, resample_poly(filtered, 1, 5, axis=-1, padtype="line"), rtol=0, atol=0.01)
 
 
-@pytest.mark.parametrize("step", [Notch(), BandPass(0.5, 40.0), HighPass(0.5), MovingAverage(), MedianBaseline()])
-def test_other_kinds_stay_as_they_are(step: Notch | BandPass | HighPass | MovingAverage | MedianBaseline) -> None:
+@pytest.mark.parametrize("step", [Notch(), BandPass(0.5, 40.0), HighPass(0.5), MovingAverage(), MedianBaseline(), MedianSmooth()])
+def test_other_kinds_stay_as_they_are(step: Notch | BandPass | HighPass | MovingAverage | MedianBaseline | MedianSmooth) -> None:
     before = SIGNAL.copy()
     alone = preprocess(SIGNAL[:, :1], ["ECG"], 500.0, Recipe("r", steps=(step,)))
     for_ecg = type(step)(**{**vars(step), "kinds": ("ECG",)})
@@ -52,8 +52,10 @@ def test_other_kinds_stay_as_they_are(step: Notch | BandPass | HighPass | Moving
     np.testing.assert_array_equal(SIGNAL, before)
 
 
-@pytest.mark.parametrize("step", [Notch(), BandPass(0.5, 40.0), HighPass(0.5), MovingAverage(), MedianBaseline()])
-def test_a_step_for_some_sources_leaves_others_alone(step: Notch | BandPass | HighPass | MovingAverage | MedianBaseline) -> None:
+@pytest.mark.parametrize("step", [Notch(), BandPass(0.5, 40.0), HighPass(0.5), MovingAverage(), MedianBaseline(), MedianSmooth()])
+def test_a_step_for_some_sources_leaves_others_alone(
+    step: Notch | BandPass | HighPass | MovingAverage | MedianBaseline | MedianSmooth,
+) -> None:
     limited = Recipe("r", steps=(type(step)(**{**vars(step), "sources": ("code15", "cinc2021/ptb")}),))
     everywhere = preprocess(SIGNAL, ["ECG", "ECG"], 500.0, Recipe("r", steps=(step,)))
     for meant in (("code15", "code15/"), ("cinc2021", "cinc2021/ptb")):
