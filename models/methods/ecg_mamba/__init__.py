@@ -1,0 +1,1 @@
+"""1D CNN ECG Mamba: a convolutional stem and bidirectional selective state spaces, trained on labels."""
