@@ -16,7 +16,7 @@ from models.predictions import Origin, Predictions
 
 COLUMNS = {
     *("dataset", "task", "method", "preset", "protocol", "arm", "fraction", "prompts", "seed", "metric", "value", "low", "high"),
-    *("channels", "direction", "chance", "unit", "n_records", "n_patients", "n_classes", "n_undefined", "interval", "note"),
+    *("channels", "split", "direction", "chance", "unit", "n_records", "n_patients", "n_classes", "n_undefined", "interval", "note"),
 }
 CLASSES = ("NORM", "LAFB/LPFB", "PRC(S)")
 
