@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from assets.access import Access
 from assets.challenge_headers import HeaderDataset, Shelf, shelves, write_checksums
-from assets.dataset import DatasetError, Task
+from assets.dataset import Dataset, DatasetError, Task
 from assets.identities import Identity, challenge
+from assets.rhythm_groups import RHYTHM4, left_out, rhythm_table
 from assets.snomed import label_table, scored_classes
 from models.types import LEADS
 
@@ -30,6 +31,11 @@ TOP = "training"
 TASK = "dx"
 
 
+def scored_year(home: type[Dataset], task: str) -> int | None:
+    """The Challenge that scored a task of a dataset; None for a task that none has scored."""
+    return home.year if task == TASK and issubclass(home, ChallengeDataset) else None
+
+
 class ChallengeDataset(HeaderDataset):
     """The training recordings of one Challenge: subclasses say which year and which sources, in order.
 
@@ -41,10 +47,12 @@ class ChallengeDataset(HeaderDataset):
     access: ClassVar[Access] = Access.OPEN
     leads: ClassVar[tuple[str, ...]] = LEADS
     fs_hz: ClassVar[float] = 500.0
-    task_names: ClassVar[tuple[str, ...]] = (TASK,)
+    task_names: ClassVar[tuple[str, ...]] = (TASK, RHYTHM4.name)
 
     def task(self, name: str) -> Task:
-        """The one task: the classes that the Challenge scored, codes of one class merged."""
+        """The classes that the Challenge scored, codes of one class merged; or four groups of rhythms."""
+        if name == RHYTHM4.name:
+            return RHYTHM4
         if name != TASK:
             return super().task(name)
         classes = scored_classes(self.year)
@@ -54,11 +62,17 @@ class ChallengeDataset(HeaderDataset):
     def labels(self, task: str) -> pd.DataFrame:
         """Recordings whose codes are all unscored are labelled, with none of the classes; those without any code are left out.
 
+        Of the four groups of rhythms every recording has exactly one; those without are left out, see `left_out`.
+
         Raises:
             DatasetError: a header's diagnoses are not SNOMED CT codes; as `records` too.
         """
         self.task(task)
-        return label_table(self._codes(), scored_classes(self.year))
+        return rhythm_table(self._codes()) if task == RHYTHM4.name else label_table(self._codes(), scored_classes(self.year))
+
+    def left_out(self, task: str) -> dict[str, int]:
+        """Of the four groups of rhythms: recordings with none of them, or several."""
+        return left_out(self._codes()) if task == RHYTHM4.name else super().left_out(task)
 
     @classmethod
     def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 
 from assets.access import strictest
+from assets.challenge_text import challenge_text
 from assets.compute import Compute, collect, run_job
 from assets.dataset import Dataset, Split, get_dataset
 from assets.evaluation_figures import answer_sample, draw, report_sample, summary
@@ -70,6 +71,8 @@ def evaluation_asset(method: str) -> dg.AssetsDefinition:
             if not output.reused:
                 track_evaluation(settings, spec, output)
             extra = {"tables": output.facts["tables"], "metrics": dg.MetadataValue.md(summary(output))}
+            if (challenge := challenge_text(output)) is not None:
+                extra["challenge"] = dg.MetadataValue.md(challenge)
             if output.facts["reports"] and shows_content(context.instance, settings, output):
                 extra["reports"] = dg.MetadataValue.md(report_sample(output))
             if output.facts.get("questions") and shows_content(context.instance, settings, output):
@@ -143,6 +146,8 @@ def score(folder: Path, dataset: type[Dataset], homes: Homes) -> Built:
     import pandas as pd
 
     from assets.answer_scoring import score_answers
+    from assets.challenge import scored_year
+    from assets.challenge_scoring import score_challenge
     from assets.rank_scoring import compare_rank_arms, score_ranks
     from assets.report_scoring import score_reports
     from assets.scoring import compare_arms, score_table
@@ -163,7 +168,10 @@ def score(folder: Path, dataset: type[Dataset], homes: Homes) -> Built:
         split = splits(table.origin.task)
         rows += score_table(table, split.validation, split.test)
     for task in dict.fromkeys(t.origin.task for t in tables):
-        rows += compare_arms([t for t in tables if t.origin.task == task], splits(task).test)
+        asked, split = [t for t in tables if t.origin.task == task], splits(task)
+        rows += compare_arms(asked, split.test)
+        if (year := scored_year(homes[task][0] if task in homes else dataset, task)) is not None:
+            rows += score_challenge(asked, year, split.validation, split.test)
     for ranked in ranks:
         rows += score_ranks(ranked, dataset.split.test)
     rows += compare_rank_arms(ranks, dataset.split.test)

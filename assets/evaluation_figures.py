@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from assets.judging import Homes, Judged
 from assets.outputs import Output
+from models.metrics.names import CHALLENGE_METRIC
 
 if TYPE_CHECKING:
     from assets.plots_page import EcgPage
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 SHOWN_REPORTS = 4
 _SUMMARY = (
-    *("macro_auroc", "single_label_macro_auroc", "recall@1", "recall@5", "recall@10", "median_rank", "accuracy"),
+    *("macro_auroc", CHALLENGE_METRIC, "single_label_macro_auroc", "recall@1", "recall@5", "recall@10", "median_rank", "accuracy"),
     *("bleu_1", "bleu_4", "rouge_l", "meteor", "exact_match", "mae", "r2"),
 )
 

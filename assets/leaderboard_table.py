@@ -1,7 +1,7 @@
 """One table of all evaluations: ours with intervals, beside published numbers, the random-initialised twin and a supervised baseline.
 
 A row is a dataset x task x method x preset x protocol x label fraction x prompt set x set of channels x direction x seed, and one of the
-metrics `assets.scoring.HEADLINES`: macro AUROC of heads and of zero-shot, recalls of retrieval and identification, metrics of generated
+metrics `assets.scoring.HEADLINES`: macro AUROC of heads and of zero-shot, the metric of the Challenges, recalls of retrieval and identification, metrics of generated
 reports, exact match of answers, the error of numbers (a gain is then how much smaller it is than the twin's). Rows of kind "published" repeat what others printed on a task where we have a number of our own; they stand apart, because
 their protocols differ.
 """

@@ -32,7 +32,8 @@ def to_markdown(table: pd.DataFrame) -> str:
         "same reports score against those of other patients. Numbers have their mean absolute error (mae, smaller is better): chance is",
         "that of the training records' mean, gain is how much smaller the error is than the random-initialised encoder's.",
         "Questions are answered exactly or not, over all (no direction) and by type; chance is the most frequent training answer to the",
-        "same words, and text_only is the same encoder with a flat line to read.",
+        "same words, and text_only is the same encoder with a flat line to read. The challenge metric is that of the PhysioNet/CinC",
+        "Challenges: 1 is right throughout, 0 is always sinus rhythm; its threshold is chosen on validation folds.",
         "",
     ]
     for (dataset, task), group in table.groupby(["dataset", "task"], sort=True):
@@ -91,7 +92,7 @@ def _other_row(r: Any) -> list[str]:
         _value(r.chance, float("nan"), float("nan")),
         _value(r.random_init, r.random_init_low, r.random_init_high),
         _value(r.gain, r.gain_low, r.gain_high, signed=True),
-        f"{r.n_records} of {r.n_patients} patients" + (f", {r.note.split(';')[0]}" if r.note.startswith("among") else ""),
+        f"{r.n_records} of {r.n_patients} patients" + (f", {r.note.split(';')[0]}" if r.note.startswith(("among", "threshold")) else ""),
         *_end(r),
     ]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from models.errors import EinthovenError
 from models.head_recipes import ATTENTIVE, FINETUNE, FINETUNE_AFTER, LINEAR
+from models.metrics.names import CHALLENGE_METRIC
 from models.predictions import Origin, Predictions
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ LOGIT_PROTOCOLS = (LINEAR, ATTENTIVE, FINETUNE, FINETUNE_AFTER, "fused", "fused_
 """Protocols whose scores are logits, so that a sigmoid or softmax makes probabilities; zero-shot scores are cosines and have none."""
 
 AGE_BANDS = ((0.0, 40.0, "under 40"), (40.0, 60.0, "40 to 59"), (60.0, 75.0, "60 to 74"), (75.0, math.inf, "75 and over"))
-HEADLINES = ("macro_auroc", "recall@1", "recall@5", "recall@10", "accuracy", "bleu_1", "bleu_4", "rouge_l", "meteor", "exact_match", "mae")
+HEADLINES = (
+    *("macro_auroc", CHALLENGE_METRIC, "recall@1", "recall@5", "recall@10", "accuracy"),
+    *("bleu_1", "bleu_4", "rouge_l", "meteor", "exact_match", "mae"),
+)
 """What rows of the leaderboard are about."""
 
 GAIN_SUFFIX = "_gain_over_random_init"

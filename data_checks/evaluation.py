@@ -15,7 +15,7 @@ from data_checks.head import check_tables, read_tables
 from data_checks.judged import Values, answer_values, rank_values, read_judged, report_values, same
 from data_checks.suites import metrics_suite
 from data_checks.tables import ROW_NAME, Kind, read_table
-from models.metrics.names import LOWER_IS_BETTER, NUMBER_METRICS
+from models.metrics.names import CHALLENGE_METRIC, LOWER_IS_BETTER, NUMBER_METRICS
 from models.registry import get_spec
 
 if TYPE_CHECKING:
@@ -110,9 +110,10 @@ def _derive(frame: pd.DataFrame, judged: Mapping[tuple[Hashable, ...], Values]) 
     value, low, high = frame["value"], frame["low"], frame["high"]
     of = frame["metric"].str.removesuffix(GAIN_SUFFIX)
     gains, errors = frame["metric"].str.endswith((GAIN_SUFFIX, FLAT_LINE_GAIN)), of.isin(LOWER_IS_BETTER)
-    places, free = frame["metric"].isin(RANK_METRICS), (errors & gains) | (of == "r2")
+    challenge = of == CHALLENGE_METRIC
+    places, free = frame["metric"].isin(RANK_METRICS), (errors & gains) | (of == "r2") | challenge
     lowest = (places - 1.0 * (gains | (of == "pearson"))).mask(free, -math.inf)
-    frame["in_range"] = value.isna() | ((value >= lowest) & (places | errors | (value <= 1)))
+    frame["in_range"] = value.isna() | ((value >= lowest) & (places | errors | (challenge & gains) | (value <= 1)))
     frame["ordered_interval"] = low.isna() | high.isna() | (low <= high)
     slack = INTERVAL_SLACK * (value.abs() + (high - low).where(errors | free, 0.0)).where(places | errors | free, 1.0) + places
     frame["near_interval"] = ~((value < low - slack) | (value > high + slack))

@@ -137,7 +137,7 @@ def labels_suite(task: Task, window_s: float) -> list[Any]:
                 column_list=["record_id", "start"], description="record and start time tell windows apart"
             ),
             _between("start", 0, None, "a start time is not negative"),
-            _true("on_the_grid", f"a window begins a multiple of {window_s:g} s after its recording"),
+            _true("on_the_grid", f"windows of a recording begin multiples of {window_s:g} s after each other"),
         ]
     else:
         names = _identifier("record_id", "record id")
@@ -258,7 +258,8 @@ def metrics_suite(dataset: type[Dataset]) -> list[Any]:
         _one_of("dataset", [dataset.name], f"dataset is {dataset.name}"),
         _true(
             "in_range",
-            "a metric lies between 0 and 1, a difference of metrics between -1 and 1, a rank from 1 on, an error of numbers from 0 on",
+            "a metric lies between 0 and 1, a difference of metrics between -1 and 1, a rank from 1 on, an error of numbers from 0 on, "
+            "the challenge metric up to 1",
         ),
         _true("ordered_interval", "the interval is ordered: low is not above high"),
         _true("near_interval", "the value lies in its interval, or close to it"),
