@@ -337,6 +337,10 @@ class Dataset(ABC):
         """
         raise ConfigurationError(f"dataset {self.name!r} has no task {task!r}; it has {', '.join(self.task_names) or 'none'}")
 
+    def left_out(self, task: str) -> dict[str, int]:
+        """How many records have no label of a task by a rule that the dataset counts, by reason. Default: nothing is counted."""
+        return {}
+
     def reports(self) -> pd.DataFrame:
         """record_id, text (as in the source, "" where empty), source ("human", "machine").
 

@@ -72,6 +72,8 @@ def make_labels(workspace: Workspace, dataset: Dataset, task_name: str) -> Outpu
             "per_window": task.per_window,
             **of_kind(folder / "figures", table, task, f"{dataset.source.title}: {task.title}"),
         }
+        if added is None and (reasons := dataset.left_out(task_name)):
+            facts["left_out"] = reasons
         return Built(rows=len(table), facts=facts, notes={} if added is None else {"version": added.version, **added.notes})
 
     return workspace.publish(
@@ -120,4 +122,5 @@ def _as_markdown(facts: dict[str, Any]) -> str:
         rows = [f"| {c} | {names[c]} | {' | '.join(f'{v:g}' for v in facts['numbers'][c])} | {facts['unit']} |" for c in facts["classes"]]
         return "\n".join(["| target | name | lowest | mean | highest | unit |", "|---|---|---|---|---|---|", *rows])
     rows = [f"| {c} | {names[c]} | {facts['positives'][c]} |" for c in facts["classes"]]
+    rows += [f"| left out | {reason.replace('_', ' ')} | {count} |" for reason, count in facts.get("left_out", {}).items()]
     return "\n".join(["| class | name | records |", "|---|---|---|", *rows])

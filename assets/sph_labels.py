@@ -1,4 +1,4 @@
-"""Labels of the Shaoxing and Ningbo recordings: its acronyms, the 38 classes that MERL made of them, and four rhythms.
+"""Labels of the Shaoxing and Ningbo recordings: its acronyms, and the 38 classes that MERL made of them.
 
 Acronyms and codes are those of the database's own `ConditionNames_SNOMED-CT.csv` (Zheng et al., doi 10.13026/wgex-er52). Where that
 table gives several acronyms to one code, the first counts, as in MERL's label files, whose 23,026 rows were all made so. The plain
@@ -7,7 +7,7 @@ names are our own words.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 CONDITIONS: Mapping[str, tuple[str, str]] = {
     "270492004": ("1AVB", "first-degree atrioventricular block"),
@@ -79,24 +79,6 @@ CSN_CLASSES = tuple(_CSN.split())
 _NAMES = dict(CONDITIONS.values())
 CSN_NAMES: Mapping[str, str] = {c: _NAMES[c] for c in CSN_CLASSES}
 
-RHYTHMS: Mapping[str, tuple[str, ...]] = {
-    "SB": ("426177001",),
-    "AFIB": ("164889003", "164890007"),
-    "GSVT": ("427084000", "426761007", "713422000", "251166008", "233896004", "233897008", "17366009", "195101003"),
-    "SR": ("426783006", "427393009"),
-}
-"""The database's authors' four groups of rhythms, and their codes; the code of a wandering rhythm differs between releases."""
-
-RHYTHM_NAMES: Mapping[str, str] = {
-    "SB": "sinus bradycardia",
-    "AFIB": "atrial fibrillation or flutter",
-    "GSVT": "supraventricular tachycardias",
-    "SR": "sinus rhythm or arrhythmia",
-}
-
-_GROUP = {code: group for group, codes in RHYTHMS.items() for code in codes}
-_SINUS_ARRHYTHMIA = "427393009"
-
 
 def csn_classes(codes: Sequence[str], *, published: bool) -> frozenset[str] | None:
     """MERL's classes of a recording; None where MERL leaves it out: a code has no acronym, or no class remains.
@@ -111,17 +93,3 @@ def csn_classes(codes: Sequence[str], *, published: bool) -> frozenset[str] | No
     acronyms = {CONDITIONS[code][0] for code in codes}
     found = {c for c in CSN_CLASSES if any(c in a for a in acronyms)} if published else acronyms & set(CSN_CLASSES)
     return frozenset(found) or None
-
-
-def rhythm(codes: Collection[str]) -> tuple[str | None, str]:
-    """The one group that a recording's rhythms belong to, or None and why it has none: no_rhythm, several_rhythms.
-
-    Sinus arrhythmia gives way to bradycardia or tachycardia, which say more of the same rhythm. Other rhythms do not mix.
-    """
-    groups = {_GROUP[code] for code in codes if code in _GROUP}
-    if not groups:
-        return None, "no_rhythm"
-    only_arrhythmia = {code for code in codes if _GROUP.get(code) == "SR"} == {_SINUS_ARRHYTHMIA}
-    if only_arrhythmia and groups in ({"SR", "SB"}, {"SR", "GSVT"}):
-        groups.remove("SR")
-    return (groups.pop(), "") if len(groups) == 1 else (None, "several_rhythms")

@@ -24,7 +24,8 @@ from assets.access import Access
 from assets.dataset import Dataset, DatasetError, Download, Source, Task
 from assets.person_tasks import PERSON_TASKS, age_labels, bmi_labels, sex_labels
 from assets.record import Record, RecordError
-from assets.scp import STATEMENTS, SUPER_SINGLE, TASK_TITLES, class_names, label_table, task_classes
+from assets.rhythm_groups import RHYTHM4, from_scp, left_out, rhythm_table
+from assets.scp import STATEMENTS, SUPER_SINGLE, TASK_TITLES, class_names, label_table, refuse_unknown, task_classes
 from assets.splits import patient
 from models.types import LEADS
 
@@ -69,7 +70,7 @@ class PTBXL(Dataset):
     has_reports: ClassVar[bool] = True
     has_questions: ClassVar[bool] = True
     question_sources: ClassVar[tuple[str, ...]] = ("ecg_qa",)
-    task_names: ClassVar[tuple[str, ...]] = (*TASK_TITLES, SUPER_SINGLE, *PERSON_TASKS)
+    task_names: ClassVar[tuple[str, ...]] = (*TASK_TITLES, SUPER_SINGLE, RHYTHM4.name, *PERSON_TASKS)
     version: ClassVar[str] = "2"
 
     def files(self) -> list[Path]:
@@ -135,7 +136,9 @@ class PTBXL(Dataset):
         return read_record(self.folder / f"{name}.hea")
 
     def task(self, name: str) -> Task:
-        """A task of the PTB-XL benchmark, or age, sex, body mass index; classes do not depend on the files that are there."""
+        """A task of the PTB-XL benchmark, four groups of rhythms, or age, sex, body mass index; classes do not depend on the files."""
+        if name == RHYTHM4.name:
+            return RHYTHM4
         if name in PERSON_TASKS:
             return PERSON_TASKS[name]
         classes = task_classes(name)
@@ -159,13 +162,25 @@ class PTBXL(Dataset):
             return self._bmi()
         if task in PERSON_TASKS:
             return age_labels(self.records(), below=90.0) if task == "age" else sex_labels(self.records())
+        codes = self._statements(min_likelihood)
+        if task == RHYTHM4.name:
+            return rhythm_table(from_scp(codes))
+        return label_table(codes, task)
+
+    def left_out(self, task: str) -> dict[str, int]:
+        """Of the four groups of rhythms: records with none of them, or several."""
+        return left_out(from_scp(self._statements())) if task == RHYTHM4.name else super().left_out(task)
+
+    def _statements(self, min_likelihood: float | None = None) -> dict[str, list[str]]:
+        """Statements of every record, all of them known, those of a likelihood below the least left out."""
         self._check_statement_table()
         least = float("-inf") if min_likelihood is None else min_likelihood
         codes = {i: [c for c, likelihood in self._codes(row).items() if likelihood >= least] for i, row in self._by_id.items()}
         try:
-            return label_table(codes, task)
+            refuse_unknown(codes)
         except DatasetError as error:
             raise DatasetError(f"{self.folder / DATABASE}: {error}") from error
+        return codes
 
     def reports(self) -> pd.DataFrame:
         """Reports as in the source, without blanks around them; "machine" where the first report was the device's own, else "human"."""

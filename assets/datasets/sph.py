@@ -13,7 +13,6 @@ MERL's published split where it has a recording (23,026 of them), else by hash (
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,7 +20,8 @@ from assets.access import Access
 from assets.challenge_headers import HeaderDataset, Shelf, shelves, write_checksums
 from assets.dataset import DatasetError, Download, Source, Task
 from assets.identities import Identity, of_record
-from assets.sph_labels import CONDITIONS, CSN_NAMES, RHYTHM_NAMES, csn_classes, rhythm
+from assets.rhythm_groups import RHYTHM4, left_out, rhythm_table
+from assets.sph_labels import CONDITIONS, CSN_NAMES, csn_classes
 from models.types import LEADS
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 TOP = "WFDBRecords"
 LAST_OF_SHAOXING = "JS10646"
 
-TASKS = {
-    "rhythm4": "four groups of rhythms",
+CSN_TASKS = {
     "csn_exact": "MERL's 38 classes by acronym",
     "csn_published": "MERL's 38 classes as published, by part of an acronym",
 }
@@ -59,17 +58,18 @@ class SPH(HeaderDataset):
     access: ClassVar[Access] = Access.OPEN
     leads: ClassVar[tuple[str, ...]] = LEADS
     fs_hz: ClassVar[float] = 500.0
-    task_names: ClassVar[tuple[str, ...]] = tuple(TASKS)
+    task_names: ClassVar[tuple[str, ...]] = (RHYTHM4.name, *CSN_TASKS)
 
     def task(self, name: str) -> Task:
         """Four rhythms, one a recording; or MERL's classes, exactly or as its files have them."""
-        if name not in TASKS:
+        if name == RHYTHM4.name:
+            return RHYTHM4
+        if name not in CSN_TASKS:
             return super().task(name)
-        names = RHYTHM_NAMES if name == "rhythm4" else CSN_NAMES
-        return Task(name, TASKS[name], tuple(names), names)
+        return Task(name, CSN_TASKS[name], tuple(CSN_NAMES), CSN_NAMES)
 
     def labels(self, task: str) -> pd.DataFrame:
-        """Recordings to which the rule of the task (`assets.sph_labels`) gives no class are left out.
+        """Recordings to which the rule of the task (`assets.rhythm_groups`, `assets.sph_labels`) gives no class are left out.
 
         Raises:
             DatasetError: a header's diagnoses are not SNOMED CT codes; as `records` too.
@@ -78,19 +78,18 @@ class SPH(HeaderDataset):
         import pandas as pd
 
         classes = self.task(task).classes
-        if task == "rhythm4":
-            found = {r: {group} for r, codes in self._codes().items() if (group := rhythm(codes)[0])}
-        else:
-            published = task == "csn_published"
-            found = {r: set(some) for r, codes in self._codes().items() if (some := csn_classes(codes, published=published))}
+        if task == RHYTHM4.name:
+            return rhythm_table(self._codes())
+        published = task == "csn_published"
+        found = {r: some for r, codes in self._codes().items() if (some := csn_classes(codes, published=published))}
         values = np.array([[c in some for c in classes] for some in found.values()], np.int8).reshape(len(found), len(classes))
         table = pd.DataFrame(values, columns=list(classes))
         table.insert(0, "record_id", list(found))
         return table
 
-    def left_out_of_rhythm4(self) -> dict[str, int]:
-        """How many recordings have no rhythm of the four, or several of them, by reason."""
-        return dict(Counter(reason for codes in self._codes().values() if (reason := rhythm(codes)[1])))
+    def left_out(self, task: str) -> dict[str, int]:
+        """Of the four groups of rhythms: recordings with none of them, or several."""
+        return left_out(self._codes()) if task == RHYTHM4.name else super().left_out(task)
 
     @classmethod
     def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:

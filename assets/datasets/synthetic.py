@@ -28,6 +28,7 @@ from assets.chexpert_labels import FINDINGS
 from assets.dataset import LAB_COLUMNS, RECORD_COLUMNS, Dataset, DatasetError, Source, Task
 from assets.person_tasks import PERSON_TASKS, age_labels
 from assets.record import Record, RecordError
+from assets.rhythm_groups import RHYTHM4, from_scp, left_out, rhythm_table
 from assets.scp import STATEMENTS, Statement, class_names, label_table, task_classes
 from assets.simulated_folders import fill_folder
 from assets.simulated_patients import FOLDS, PATIENT_CARDS, RHYTHM_CARDS, deal_records
@@ -76,7 +77,7 @@ class Synthetic(Dataset):
     has_labs: ClassVar[bool] = True
     has_questions: ClassVar[bool] = True
     simulated: ClassVar[bool] = True
-    task_names: ClassVar[tuple[str, ...]] = ("super", "form", "rhythm", "chest", "age")
+    task_names: ClassVar[tuple[str, ...]] = ("super", "form", "rhythm", "rhythm4", "chest", "age")
     version: ClassVar[str] = "2"
 
     def prepare(self) -> None:
@@ -168,6 +169,8 @@ class Synthetic(Dataset):
             raise ConfigurationError(f"dataset 'synthetic' has no task {name!r}; choose one of {', '.join(self.task_names)}")
         if name == "age":
             return PERSON_TASKS[name]
+        if name == RHYTHM4.name:
+            return RHYTHM4
         if name == "chest":
             names = {finding: FINDINGS[finding] for finding in CHEST}
             return Task(name, "findings in the chest X-ray", CHEST, names, vocabulary="chexpert", modality=Modality.IMAGE)
@@ -185,10 +188,19 @@ class Synthetic(Dataset):
             return self._chest_labels()
         if task == "age":
             return age_labels(self.records(), below=math.inf)
+        codes = self._codes()
+        return rhythm_table(from_scp(codes)) if task == RHYTHM4.name else label_table(codes, task, _STATEMENTS)
+
+    def left_out(self, task: str) -> dict[str, int]:
+        """Of the four groups of rhythms: records with none of them (pacing, bigeminy), or several."""
+        return left_out(from_scp(self._codes())) if task == RHYTHM4.name else super().left_out(task)
+
+    def _codes(self) -> dict[str, list[str]]:
+        """SCP codes by record, all of them of the dataset."""
         table = self._table()
         codes = table["scp_codes"].map(lambda text: [c for c in text.split(";") if c])
         self._refuse(codes.map(lambda found: not set(found) <= set(_STATEMENTS)), f"SCP codes other than {', '.join(_STATEMENTS)}")
-        return label_table(dict(zip(table["record_id"], codes, strict=True)), task, _STATEMENTS)
+        return dict(zip(table["record_id"], codes, strict=True))
 
     def reports(self) -> pd.DataFrame:
         """The report of each record and whether a person or a machine would have written it."""

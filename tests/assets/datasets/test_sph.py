@@ -12,7 +12,8 @@ import pytest
 from assets.dataset import DatasetError
 from assets.datasets.sph import SPH
 from assets.record import RecordError
-from assets.sph_labels import CONDITIONS, CSN_CLASSES, RHYTHMS, csn_classes, rhythm
+from assets.rhythm_groups import RHYTHMS, rhythm
+from assets.sph_labels import CONDITIONS, CSN_CLASSES, csn_classes
 from models.types import LEADS
 
 CODE = {acronym: code for code, (acronym, _) in CONDITIONS.items()}
@@ -111,7 +112,7 @@ def test_signals_and_the_header_that_lost_a_line_end(dataset: SPH) -> None:
 def test_labels_and_what_they_leave_out(dataset: SPH) -> None:
     four, exact, published = (dataset.labels(t).set_index("record_id") for t in ("rhythm4", "csn_exact", "csn_published"))
     assert (four.sum(axis=1) == 1).all() and len(four) == 50
-    assert dataset.left_out_of_rhythm4() == {"no_rhythm": 1}  # JS00042 has no codes, JS01001 no header
+    assert dataset.left_out("rhythm4") == {"no_rhythm": 1}  # JS00042 has no codes, JS01001 no header
     assert tuple(exact.columns) == tuple(published.columns) == CSN_CLASSES
     assert (published.loc[exact.index] >= exact).all().all() and published["AF"].sum() > exact["AF"].sum()
     assert not {"JS00042", "JS20010"} & set(exact.index)
@@ -176,5 +177,5 @@ def test_real_rhythms(real: SPH) -> None:
     table = real.labels("rhythm4").set_index("record_id")
     expected = {"JS00002": "SB", "JS00005": "AFIB", "JS11438": "GSVT", "JS36330": "SR", "JS24580": "SB"}  # the last with sinus arrhythmia
     assert all(table.loc[record, group] == 1 for record, group in expected.items())
-    left_out = real.left_out_of_rhythm4()
+    left_out = real.left_out("rhythm4")
     assert sum(left_out.values()) + len(table) == 55
