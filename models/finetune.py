@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from models.crops import aggregate, cut, random_starts, recorded_samples, strided_starts
 from models.data import AnyStore, BatchOrder, IntArray, Labelled, StepLoader, batch_of
-from models.errors import TrainingError
+from models.errors import ConfigurationError, TrainingError
 from models.head_objectives import Objective, objective_of
 from models.head_optimizer import build_optimizer
 from models.head_recipes import HeadRecipe
 from models.heads import EpochReport
 from models.image_store import ImageStore
 from models.method import Method
+from models.mixup import mixed
 from models.pretraining_loop import reseed
 from models.readouts import Classifier, read_of
 from models.resident import Resident, hold
@@ -77,7 +78,7 @@ def train_head(
 
     Raises:
         TrainingError: a loss or a score is not finite, or records are shorter than a crop.
-        ConfigurationError: the encoder does not give what the recipe asks for.
+        ConfigurationError: the encoder or the task does not give what the recipe asks for.
     """
     recipe = recipe.on(len(parts.train_N))
     network = build_classifier(encoder, recipe, data, parts, seed, device)
@@ -145,6 +146,8 @@ def _batches(
     device: torch.device,
 ) -> Callable[[int], Batch]:
     """Gives the batch of a step, with targets in the place of labels: whole records, or a random crop of each."""
+    if recipe.mix and data.kind != "multilabel":
+        raise ConfigurationError(f"records can only be mixed for multi-label tasks, and this one is {data.kind}; set mix to False")
     order = BatchOrder(len(train_N), min(recipe.batch_size, len(train_N)), seed)
     target_NC = objective.targets(data.labels_NC[train_N])
     recorded_N = None if recipe.crop is None else recorded_samples(data.store, data.rows_N[train_N], recipe.crop)
@@ -154,7 +157,8 @@ def _batches(
         batch = batch_of(source, data.rows_N[train_N[chosen]], device)
         if recipe.crop is not None and recorded_N is not None:
             batch = cut(batch, np.arange(len(chosen)), random_starts(recorded_N[chosen], recipe.crop, seed, step), recipe.crop)
-        return replace(batch, labels_BC=torch.from_numpy(target_NC[chosen]).to(device))
+        batch = replace(batch, labels_BC=torch.from_numpy(target_NC[chosen]).to(device))
+        return mixed(batch, step // (len(train_N) // order.batch_size), seed, step) if recipe.mix else batch
 
     return read
 

@@ -66,6 +66,7 @@ class HeadRecipe:
         loss: of multi-label tasks.
         balance: whether rare classes count more: binary cross-entropy weighs positives by (n - n_k) / n_k, at most 20;
             cross-entropy weighs class k of C by n / (C n_k).
+        mix: whether a growing share of the training records is mixed with others, multi-label tasks only (`models.mixup`).
         layer_decay: factor of the learning rate from a layer to the one before it; None for one rate.
     """
 
@@ -98,6 +99,7 @@ class HeadRecipe:
     aggregate: Literal["mean", "maximum", "mean_probability"] = "mean"
     loss: Loss = "bce"
     balance: bool = False
+    mix: bool = False
     layer_decay: float | None = None
 
     def __post_init__(self) -> None:
@@ -154,6 +156,8 @@ class HeadRecipe:
             parts.append(f"crops of {self.crop} samples, every {self.stride} in evaluation, {self.aggregate} of their scores")
         if self.balance:
             parts.append("rare classes weighted")
+        if self.mix:
+            parts.append("records mixed")
         chosen = f"by validation {_SELECTED[self.select]}" if kind != "regression" else "by validation error"
         parts.append("last step" if self.keep == "last" else f"step {chosen}{', stopped early' if self.patience is not None else ''}")
         return "; ".join(parts)

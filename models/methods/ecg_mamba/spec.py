@@ -48,7 +48,7 @@ class EcgMambaConfig(TrainingConfig):
     halve: bool = True
     window: Literal["causal", "centred"] = "causal"
     finetune_schedule: Literal["noam", "cosine"] = "noam"
-    warmup: int = 400
+    warmup: int = 80
     finetune_epochs: int | None = None
     look_every: int = 20
     mix: bool = False
@@ -56,7 +56,7 @@ class EcgMambaConfig(TrainingConfig):
     max_steps: int | None = 0
 
 
-_TINY = EcgMambaConfig(finetune_steps=200)
+_TINY = EcgMambaConfig(finetune_steps=140)
 
 # What the author's later work changes. Its 17.17 million parameters do not follow from these changes, so there is none of its size.
 _V2: dict[str, Any] = {"class_token": "end", "halve": False, "dropout": 0.1, "window": "centred", "finetune_schedule": "cosine"}
@@ -106,6 +106,7 @@ def head_recipes(config: EcgMambaConfig) -> dict[str, HeadRecipe]:
         patience=5 * config.look_every,
         select="macro_auprc",
         balance=config.balance,
+        mix=config.mix,
     )
     return {FINETUNE: recipe}
 
