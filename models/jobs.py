@@ -284,6 +284,38 @@ class QuestionJob(Job):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReconstructionJob(Job):
+    """Fill missing leads of records, with an encoder, its random-initialised twin and two baselines, and judge what comes out.
+
+    Attributes:
+        labels: label table of the task that a classifier is fine-tuned on; None for none.
+        task: its name.
+        task_kind: "multilabel" or "single_label".
+        classifier: size of the classifier, "tiny" or "ecg_founder".
+        classifier_weights: safetensors file of its weights; None starts from random ones.
+        epochs: passes when it is fine-tuned.
+        batch_size: records of a step.
+        lr: learning rate.
+        fid_input: what features for the Fréchet distance are taken from: "prepared" signals, or "raw" millivolts.
+        limit: how many reconstructions are kept.
+    """
+
+    store: Path
+    bundle: Path
+    random_init: Path
+    labels: Path | None = None
+    task: str = ""
+    task_kind: str = "multilabel"
+    classifier: str = "tiny"
+    classifier_weights: Path | None = None
+    epochs: int = 5
+    batch_size: int = 256
+    lr: float = 1e-4
+    fid_input: str = "prepared"
+    limit: int = 100
+
+
+@dataclass(frozen=True, kw_only=True)
 class TransferJob(Job):
     """Train probes on one dataset's tasks and score other datasets' with them, for an encoder and its random-initialised twin.
 
@@ -317,6 +349,7 @@ _KINDS: dict[str, type[Job]] = {
     "generation": GenerationJob,
     "explain": ExplainJob,
     "question_answering": QuestionJob,
+    "reconstruction": ReconstructionJob,
     "transfer": TransferJob,
 }
 

@@ -30,6 +30,7 @@ from models.jobs import (
     Job,
     PretrainJob,
     QuestionJob,
+    ReconstructionJob,
     RetrievalJob,
     TransferJob,
     ZeroShotJob,
@@ -138,6 +139,7 @@ _RUNNERS: dict[type[Job], tuple[str, str]] = {
     GenerationJob: ("models.generation_job", "write_reports"),
     ExplainJob: ("models.explain_job", "explain_samples"),
     QuestionJob: ("models.question_job", "answer_questions"),
+    ReconstructionJob: ("models.reconstruction_job", "reconstruct_leads"),
     TransferJob: ("models.transfer_job", "transfer"),
 }
 """Module and function that run a kind of job, imported when one comes."""
