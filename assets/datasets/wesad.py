@@ -8,8 +8,10 @@ Layout of the original download, of which any part may be there; the dataset's f
     S2/S2_E4_Data.zip, S2/S2_respiban.txt    the devices' own exports, which are not read
 
 Subjects are S2 to S11 and S13 to S17. A record is one condition of one subject: the stretch that one label covers without a break.
-So a label belongs to a record as everywhere else, and no window lies across two conditions. What is not labelled baseline, stress,
+So no window lies across two conditions, and labels are of windows of ten seconds, each that of its record. What is not labelled baseline, stress,
 amusement or meditation is left out, and so are stretches shorter than a window. Their order must be that of the protocol.
+
+Beside the three axes of the accelerometer stands their length, `ACC`, so that each of the six signals is one channel.
 
 The pickles are read by `assets.readers.wesad_pickle`, which runs nothing. One subject's arrays are kept between reads.
 
@@ -59,6 +61,7 @@ _CHANNELS = (
     Channel("EDA", "EDA", "uS", 0.001),
     Channel("TEMP", "TEMP", "degC", 0.002),
     Channel("RESP", "RESP", "%", 0.002),
+    Channel("ACC", "ACC", "g", 0.00025),
 )
 """Scales hold the range of the device's 16-bit converter with room for filters: 6.6 g, 1.5 mV, 25 uS and 50 % of the strap's range."""
 
@@ -101,6 +104,7 @@ class WESAD(Dataset):
     fs_hz: ClassVar[float] = 700.0
     task_names: ClassVar[tuple[str, ...]] = ("affect3", "stress2")
     split: ClassVar[Split] = Split(train=tuple(range(1, 12)), validation=(12, 13), test=(14, 15))
+    version: ClassVar[str] = "2"
     quarantine_limit: ClassVar[float] = 0.07  # five of 75: one subject
 
     def __init__(self, *args: Any) -> None:
@@ -109,7 +113,7 @@ class WESAD(Dataset):
 
     @classmethod
     def channels(cls) -> tuple[Channel, ...]:
-        """The eight signals of the chest device; voltages in microvolts."""
+        """The signals of the chest device, voltages in microvolts, and the length of the acceleration."""
         return _CHANNELS
 
     def files(self) -> list[Path]:
@@ -167,11 +171,12 @@ class WESAD(Dataset):
         session = self._session(subject)
         segment = self._segments(subject, session)[condition]
         signal_LT = np.empty((len(_CHANNELS), segment.end - segment.first), np.float32)
-        for row_T, channel in zip(signal_LT, _CHANNELS, strict=True):
+        for row_T, channel in zip(signal_LT[:-1], _CHANNELS[:-1], strict=True):
             factor = _TO_MICROVOLTS if channel.unit == "uV" else 1.0
             row_T[:] = session.signals[channel.name][segment.first : segment.end] * factor
             if channel.kind == "TEMP":
                 row_T[row_T <= _COLDEST] = np.nan
+        signal_LT[-1] = magnitude(signal_LT[:3])
         return Record(
             signal_LT=signal_LT,
             leads=tuple(c.name for c in _CHANNELS),
@@ -184,18 +189,47 @@ class WESAD(Dataset):
     def task(self, name: str) -> Task:
         """`affect3`: baseline, stress or amusement; `stress2`: stress against both others. Meditation has no label."""
         if name == "affect3":
-            return Task(name, "Affective state", ("baseline", "stress", "amusement"), {w: w for w in list(_WORDS.values())[:3]})
+            classes = tuple(list(_WORDS.values())[:3])
+            return Task(name, "Affective state", classes, {w: w for w in classes}, kind="single_label", per_window=True)
         if name == "stress2":
-            return Task(name, "Stress against baseline and amusement", ("stress",), {"stress": "stress"}, may_be_empty=True)
+            return Task(
+                name, "Stress against baseline and amusement", ("stress",), {"stress": "stress"}, may_be_empty=True, per_window=True
+            )
         raise ConfigurationError(f"dataset {self.name!r} has no task {name!r}; choose one of {', '.join(self.task_names)}")
 
     def labels(self, task: str) -> pd.DataFrame:
-        """One class a record, by its condition."""
-        records = self.records()[["record_id", "condition"]]
-        table = records[records["condition"] != "meditation"].reset_index(drop=True)
-        for label in self.task(task).classes:
+        """One class a window, that of its condition. Subjects whose pickle is not there or cannot be used have none; the store names them.
+
+        Raises:
+            ConfigurationError: the dataset has no such task.
+            DatasetError: there is no subject that can be read.
+        """
+        import pandas as pd
+
+        classes, affective, rows = self.task(task).classes, self.task("affect3").classes, []
+        for subject in SUBJECTS:
+            try:
+                segments = self._segments(subject, self._session(subject))
+            except RecordError:
+                continue
+            rows += [
+                {"record_id": f"{subject}-{condition}", "start": start_s, "condition": condition}
+                for condition, segment in segments.items()
+                if condition in affective
+                for start_s in self.window_starts(segment.first, segment.end)
+            ]
+        if not rows:
+            raise DatasetError(f"{self.folder} holds no subject of WESAD whose pickle can be read, so there is no label; get S2/S2.pkl ...")
+        table = pd.DataFrame(rows)
+        for label in classes:
             table[label] = (table["condition"] == label).astype("int8")
         return table.drop(columns="condition")
+
+    @classmethod
+    def window_starts(cls, first: int, end: int) -> list[float]:
+        """Seconds at which the windows of a stretch begin, counted from the recording's beginning: floor((n - T) / T) + 1 of T samples."""
+        n_windows = (end - first) // round(cls.window_s * cls.fs_hz)
+        return [first / cls.fs_hz + k * cls.window_s for k in range(n_windows)]
 
     @classmethod
     def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:
@@ -250,6 +284,14 @@ class WESAD(Dataset):
         age = re.search(r"^Age: *([0-9]{1,3})\s*$", text, re.MULTILINE)
         sex = re.search(r"^Gender: *(female|male)\s*$", text, re.MULTILINE)
         return float(age[1]) if age else float("nan"), sex[1] if sex else "unknown"
+
+
+def magnitude(axes_3T: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Length of the acceleration at each sample, (T,), from its three axes (3, T)."""
+    import numpy as np
+
+    length_T: NDArray[np.float32] = np.sqrt(np.square(axes_3T, dtype=np.float32).sum(axis=0))
+    return length_T
 
 
 def _text(path: Path) -> str:

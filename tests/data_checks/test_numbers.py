@@ -114,7 +114,7 @@ def test_clean_labels_predictions_and_metrics_pass(bedside: Bedside) -> None:
     [
         (put(TASK, float("nan")), {}, "heart_rate is a finite number"),
         (put(TASK, lambda c: c * 0 + 61), {}, "heart_rate is not the same number for all records"),
-        (put("start", 3.0), {}, "a window begins a multiple of 10 s after its recording"),
+        (put("start", 3.0), {}, "windows of a recording begin multiples of 10 s after each other"),
         (put("start", lambda c: c * 0), {}, "record and start time tell windows apart"),
         (put("record_id", "bidmc_99"), {}, "the record is one of the raw stage's"),
         (lambda f: f.drop(columns="start"), {}, "every declared column is there once"),

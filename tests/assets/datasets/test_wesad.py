@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assets.datasets.wesad import CONDITIONS, SUBJECTS, WESAD
+from assets.dataset import DatasetError
+from assets.datasets.wesad import CONDITIONS, SUBJECTS, WESAD, magnitude
 from assets.record import RecordError
 from assets.signals.repair import fill_missing
 
@@ -65,10 +66,10 @@ def test_a_record_is_the_stretch_of_its_label(original: Path) -> None:
         "baseline", "stress", "meditation-1", "amusement", "meditation-2",
     ]  # fmt: skip
     record = dataset.read("S4-stress")
-    assert record.signal_LT.shape == (8, 7140) and record.signal_LT.dtype == np.float32
+    assert record.signal_LT.shape == (9, 7140) and record.signal_LT.dtype == np.float32
     assert starts["stress"] == pytest.approx(0.25 + 10.2 + 0.25)
     assert record.leads == tuple(c.name for c in dataset.channels())
-    assert record.units == ("g", "g", "g", "uV", "uV", "uS", "degC", "%")
+    assert record.units == ("g", "g", "g", "uV", "uV", "uS", "degC", "%", "g")
     assert 900 < record.signal_LT[3].max() < 1300, "microvolts, of a simulated R wave of 1.1 mV"
 
 
@@ -108,11 +109,48 @@ def test_one_subject_is_read_once_and_one_only_is_kept(original: Path, monkeypat
 def test_tasks_leave_meditation_out(original: Path) -> None:
     dataset = WESAD(original)
     three, two = dataset.labels("affect3"), dataset.labels("stress2")
-    assert len(three) == len(two) == 45
+    there = {"S2", "S3", "S4", "S5", "S6", "S11", "S14", "S15", "S16", "S17"}
+    assert set(three["record_id"].str.partition("-")[0]) == there, "S9 is not there, S12 never was"
+    assert len(three) == len(two) == 30, "one window of 10 s in each stretch of 10.2 s"
+    assert three.set_index("record_id").loc["S4-stress", "start"] == dataset.read("S4-stress").start_s
     assert not three["record_id"].str.contains("meditation").any()
     assert (three[["baseline", "stress", "amusement"]].sum(axis=1) == 1).all()
-    assert two.set_index("record_id")["stress"].sum() == 15
+    assert two.set_index("record_id")["stress"].sum() == 10
+    assert dataset.task("affect3").classes == ("baseline", "stress", "amusement") and dataset.task("affect3").kind == "single_label"
+    assert dataset.task("affect3").per_window and dataset.task("stress2").per_window
     assert dataset.task("stress2").may_be_empty
+
+
+@pytest.mark.parametrize("n", [6999, 7000, 13_999, 14_000, 840_123])
+def test_a_stretch_has_the_windows_that_fit_into_it(n: int) -> None:
+    starts = WESAD.window_starts(1400, 1400 + n)
+    assert len(starts) == ((n - 7000) // 7000 + 1 if n >= 7000 else 0)
+    assert all(round(s * 700) >= 1400 and round(s * 700) + 7000 <= 1400 + n for s in starts)
+
+
+def test_stretches_without_a_class_never_become_windows(original: Path) -> None:
+    dataset = WESAD(original)
+    session = dataset._session("S4")
+    segments = dataset._segments("S4", session)
+    labelled = {"baseline": 1, "stress": 2, "amusement": 3}
+    for row in dataset.labels("affect3").query("record_id.str.startswith('S4-')").itertuples():
+        condition = row.record_id.partition("-")[2]
+        first = round(row.start * 700)
+        assert set(session.label_T[first : first + 7000].tolist()) == {labelled[condition]}
+        assert segments[condition].first <= first and first + 7000 <= segments[condition].end
+
+
+def test_the_acceleration_of_a_resting_sensor_is_its_length(original: Path) -> None:
+    assert magnitude(np.array([[0.0, 3.0], [0.0, 4.0], [1.0, 0.0]])).tolist() == [1.0, 5.0]
+    record = WESAD(original).read("S4-baseline")
+    assert record.leads[-1] == "ACC" and record.signal_LT[-1].mean() == pytest.approx(np.linalg.norm([0.9, 0.05, -0.3]), abs=0.01)
+
+
+def test_no_subject_that_can_be_read_is_a_typed_error(folder: Path) -> None:
+    for subject in ("S2", "S4"):
+        (folder / subject / f"{subject}.pkl").unlink()
+    with pytest.raises(DatasetError, match=f"{folder}.*no subject"):
+        WESAD(folder).labels("affect3")
 
 
 def test_labels_that_do_not_follow_the_protocol_are_refused(folder: Path) -> None:
@@ -123,7 +161,7 @@ def test_labels_that_do_not_follow_the_protocol_are_refused(folder: Path) -> Non
     quest.write_text(text.replace("# START;2.00", "# START;two"))
     assert reason(WESAD(folder), "S2-baseline") == "bad_protocol"
     quest.unlink()
-    assert WESAD(folder).read("S2-baseline").signal_LT.shape[0] == 8
+    assert WESAD(folder).read("S2-baseline").signal_LT.shape[0] == 9
 
 
 def test_the_order_of_columns_in_the_protocol_means_nothing_and_times_do(folder: Path) -> None:
@@ -141,7 +179,7 @@ def test_a_poisoned_subject_stops_no_other(folder: Path) -> None:
     (folder / "S2" / "S2.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     dataset = WESAD(folder)
     assert reason(dataset, "S2-stress") == "unsafe_pickle"
-    assert dataset.read("S4-stress").signal_LT.shape[0] == 8
+    assert dataset.read("S4-stress").signal_LT.shape[0] == 9
 
 
 @pytest.mark.skipif(SHARED is None, reason="EINTHOVEN_SHARED_DATA is not set")

@@ -1,0 +1,87 @@
+"""One patch transformer over one signal, normalised by constants of training windows or window by window."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from models.encoders.patch_transformer import PatchTransformer, PatchTransformerShape
+from models.errors import ConfigurationError
+from models.layers import SelfAttention
+from models.method import Method
+from models.methods.wesad.spec import WesadConfig
+from models.signal_scale import SignalScale
+from models.types import Batch, Features, Losses
+
+_STILL = 1e-6
+"""Smallest deviation that a window is divided by, in the signal's unit."""
+
+
+class WesadTransformer(Method):
+    """The network of one signal. `embedding` is what it makes of windows that are normalised already."""
+
+    config: WesadConfig
+    needs_scale: ClassVar[bool] = True
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, config: WesadConfig) -> None:
+        super().__init__()
+        self.config = config
+        shape = PatchTransformerShape(
+            config.patch, config.width, config.depth, config.heads, config.hidden, config.dropout, config.positions, config.pool
+        )
+        self.network = PatchTransformer(shape, config.n_samples)
+        self.feature_width = config.width
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("deviation", torch.ones(()))
+
+    def set_scale(self, scale: SignalScale) -> None:
+        """Mean and deviation of the signal over the training windows; they travel with the weights."""
+        self.mean.fill_(float(scale.mean_SL[-1, 0]))
+        self.deviation.fill_(float(scale.std_SL[-1, 0]))
+
+    def scaled(self, signal_BLT: Tensor) -> Tensor:
+        """Windows (B, 1, T) in their unit as the network reads them, (B, T)."""
+        signal_BT = signal_BLT[:, 0]
+        if self.config.normalisation == "per_window":
+            return per_window(signal_BT)
+        return (signal_BT - self.mean) / self.deviation
+
+    def encode(self, batch: Batch) -> Features:
+        """Encode windows (B, 1, T) in the unit of their signal."""
+        tokens_BNF, pooled_BF = self.network(self.scaled(batch.signal_BLT))
+        return Features(pooled_BF, tokens_BNF=tokens_BNF)
+
+    def set_dropout(self, rate: float) -> None:
+        """Set the dropout of all blocks."""
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = rate
+            elif isinstance(module, SelfAttention):
+                module.dropout = rate
+
+    def loss(self, batch: Batch) -> Losses:
+        """There is none without a task.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError("the WESAD transformers have no pretraining; leave max_steps at 0 and train with the protocol finetune")
+
+    def optimizers(self, total_steps: int) -> tuple[torch.optim.Optimizer, None]:
+        """AdamW; only reached when somebody asks for pretraining, which `loss` refuses."""
+        return torch.optim.AdamW(self.parameters(), lr=self.config.finetune_lr), None
+
+
+def per_window(signal_BT: Tensor) -> Tensor:
+    """Each window less its mean, over its deviation; a flat window becomes zeros."""
+    centred_BT = signal_BT - signal_BT.mean(dim=1, keepdim=True)
+    return centred_BT / centred_BT.square().mean(dim=1, keepdim=True).sqrt().clamp_min(_STILL)
+
+
+def create(config: WesadConfig) -> WesadTransformer:
+    """Build the network of the signal that the configuration names."""
+    return WesadTransformer(config)
