@@ -13,6 +13,7 @@ from rich.table import Table
 
 from models.errors import EinthovenError
 from orchestration.cli_benchmark import benchmark, compare
+from orchestration.cli_challenge import challenge_score
 from orchestration.cli_data import data_app
 from orchestration.cli_task import task_app
 from orchestration.options import overrides_of
@@ -30,6 +31,7 @@ app.add_typer(task_app, name="task")
 app.add_typer(new_app, name="new")
 app.command()(benchmark)
 app.command()(compare)
+app.command("challenge-score")(challenge_score)
 
 DatasetOption = Annotated[str, typer.Option("--dataset", "-d", help="a dataset from `einthoven data list`")]
 
