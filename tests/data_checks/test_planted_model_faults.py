@@ -177,11 +177,29 @@ def test_metrics_name_rows_at_fault(labelled: Any) -> None:
     verdict = labelled.judge(labelled.evaluation(spoil), "metrics")
     name = "super linear_probe pretrained 1"
     for said in (
-        f'lies between 0 and 1, a difference of metrics between -1 and 1, a rank from 1 on, an error of numbers from 0 on": {name} macro_brier',
+        f"lies between 0 and 1, a difference of metrics between -1 and 1, a rank from 1 on, an error of numbers from 0 on, "
+        f'the challenge metric up to 1": {name} macro_brier',
         f'low is not above high": {name} macro_auprc',
         f'is the stored one": {name} macro_auroc, {name} auroc:MI',
     ):
         failed_with(verdict, said)
+
+
+@pytest.mark.parametrize(("value", "gain", "passes"), [(-0.4, 1.2, True), (1.0, -1.3, True), (1.01, 0.2, False)])
+def test_the_challenge_metric_may_be_negative_and_not_above_one(labelled: Any, value: float, gain: float, passes: bool) -> None:
+    import pandas as pd
+
+    labelled.head()
+
+    def add(metrics: Any) -> Any:
+        row = metrics[metrics["metric"] == "macro_brier"].head(1)
+        values = {"challenge_metric": value, "challenge_metric_gain_over_random_init": gain}
+        return pd.concat(
+            [metrics, *(row.assign(metric=m, value=v, low=v - 0.1, high=v + 0.1) for m, v in values.items())], ignore_index=True
+        )
+
+    verdict = labelled.judge(labelled.evaluation(add), "metrics")
+    assert verdict.passed is passes and (passes or "1 challenge_metric" in verdict.message), verdict.message
 
 
 @pytest.mark.parametrize(
