@@ -6,12 +6,14 @@ metrics.parquet         their mean and standard deviation over the folds of a sp
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from assets.access import strictest
+from assets.challenge import scored_year
 from assets.compute import Compute, collect, run_job
 from assets.dataset import get_dataset
 from assets.leaderboard_table import each
@@ -73,9 +75,8 @@ def make_cross_validation(
     encoder = require(workspace, encoder_key)[str(encoder_key)]
     signals = inputs_for(spec, configured(spec, encoder.facts["config"]), dataset_name).signals
     assert signals is not None, "a method with named splits reads signals"
-    tasks = {
-        t: Key(("labels", home.name), t) for t, (home, modality) in task_homes(spec, dataset).items() if modality is not Modality.IMAGE
-    }
+    homes = task_homes(spec, dataset)
+    tasks = {t: Key(("labels", home.name), t) for t, (home, modality) in homes.items() if modality is not Modality.IMAGE}
     upstream = {str(encoder_key): encoder} | require(workspace, signals, *tasks.values())
     asked: dict[str, Any] = {
         "code_version": f"{CODE_VERSION}.{spec.version}",
@@ -104,22 +105,26 @@ def make_cross_validation(
             collect(run_folder / task, gathered, "predictions")
             shutil.copytree(gathered / "predictions", folder / "predictions", dirs_exist_ok=True)
             shutil.rmtree(gathered)
-        return summarise(folder)
+        context.log.info("computing metrics with patient bootstrap")
+        return summarise(folder, {task: year for task, (home, _) in homes.items() if (year := scored_year(home, task)) is not None})
 
     output = workspace.publish(key, build, access=strictest(o.access for o in upstream.values()), **asked)
     shutil.rmtree(run_folder, ignore_errors=True)
     return output
 
 
-def summarise(folder: Path) -> Built:
-    """Score the tables of a folder and write the metrics of folds and of splits."""
+def summarise(folder: Path, challenges: Mapping[str, int]) -> Built:
+    """Score the tables of a folder and write the metrics of folds and of splits; `challenges` says which Challenge scored a task."""
     import pandas as pd
 
+    from assets.challenge_scoring import score_challenge
     from assets.scoring import score_table
     from models.predictions import read_predictions
 
     tables = [read_predictions(p) for p in sorted((folder / "predictions").glob("*.parquet"))]
     rows = [row for table in tables for row in score_table(table, VALIDATION, TEST)]
+    for table in (t for t in tables if t.origin.task in challenges):
+        rows += score_challenge([table], challenges[table.origin.task], VALIDATION, TEST)
     folds = pd.DataFrame(rows)
     folds.to_parquet(folder / "folds.parquet", index=False)
     metrics = over_folds(folds)

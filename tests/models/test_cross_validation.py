@@ -97,7 +97,7 @@ def test_an_unknown_split_is_named(quick: Study) -> None:
 def test_metrics_of_splits_are_mean_and_deviation_over_folds(quick: Study, tmp_path: Path) -> None:
     job = asked_for(quick)
     run(job, Progress(0))
-    built = summarise(job.output)
+    built = summarise(job.output, {})
     folds, metrics = pd.read_parquet(job.output / "folds.parquet"), pd.read_parquet(job.output / "metrics.parquet")
     values = folds[folds["metric"] == "macro_auroc"]["value"].to_numpy()
     row = metrics[metrics["metric"] == "macro_auroc"].iloc[0]
