@@ -203,17 +203,17 @@ def data_files(inputs: Inputs, upstream: dict[str, Output]) -> dict[str, Any]:
     }
 
 
-def supplied_weights(settings: Settings, options: Any) -> dict[str, Any]:
-    """Path and access class of the local weights that a configuration asks for by name; nothing for none.
+def supplied_weights(settings: Settings, options: Any, option: str = "text_weights") -> dict[str, Any]:
+    """Path and access class of the local weights that an option of a configuration asks for by name; nothing for none.
 
     Raises:
         ConfigurationError: the settings do not supply them.
     """
-    name = getattr(options, "text_weights", None)
+    name = getattr(options, option, None)
     if not name:
         return {"path": None, "access": "open"}
     if name not in settings.weights:
-        raise ConfigurationError(f"the configuration asks for the weights {name!r}; name their folder in settings.yaml as `weights.{name}`")
+        raise ConfigurationError(f"the configuration asks for the weights {name!r}; name their place in settings.yaml as `weights.{name}`")
     return {"path": str(settings.weights[name].path), "access": settings.weights[name].access}
 
 

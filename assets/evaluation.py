@@ -4,6 +4,7 @@ predictions/*.parquet   scores of heads and of zero-shot classification
 ranks/*.parquet         places of queries: retrieval, patient identification
 generated/*.parquet     reports that were written, beside those in the data
 answers/*.parquet       answers that were given to questions, beside the true ones
+reconstructions/*.parquet  errors of leads that were not shown; some reconstructions themselves in reconstructed/
 explanations.parquet    what a fused head's decisions rest on, its maps in explanations/*.npy
 metrics.parquet         all metrics
 """
@@ -19,6 +20,7 @@ from assets.access import strictest
 from assets.challenge_text import challenge_text
 from assets.compute import Compute, collect, run_job
 from assets.dataset import Dataset, Split, get_dataset
+from assets.encoders import supplied_weights
 from assets.evaluation_figures import answer_sample, draw, report_sample, summary
 from assets.judging import Homes, Judged
 from assets.materialize import WorkspaceResource, asset_key, explained, require, result, shows_content, versions
@@ -42,7 +44,7 @@ from models.registry import get_spec
 from models.spec import MethodSpec
 
 CODE_VERSION = "2"
-TABLES = ("predictions", "ranks", "generated", "answers", "explanations", "explanations.parquet")
+TABLES = ("predictions", "ranks", "generated", "answers", "reconstructions", "reconstructed", "explanations", "explanations.parquet")
 """What jobs write."""
 
 
@@ -87,7 +89,7 @@ def _data_deps(spec: MethodSpec) -> list[dg.AssetDep]:
     asked = deps_on((Key(("questions", d.name)), d.name) for d in datasets_for(spec) if asks_questions(spec, d))
     if asks & {"retrieval", "generation", "explanation"}:
         return [*dataset_deps(spec), *asked]
-    return [*(dataset_deps(spec, "cleaned") if asks & {"zero_shot", "identification"} or asked else []), *asked]
+    return [*(dataset_deps(spec, "cleaned") if asks & {"zero_shot", "identification", "reconstruction"} or asked else []), *asked]
 
 
 def make_evaluation(context: dg.AssetExecutionContext, settings: Settings, compute: Compute, spec: MethodSpec, dataset_name: str) -> Output:
@@ -102,9 +104,11 @@ def make_evaluation(context: dg.AssetExecutionContext, settings: Settings, compu
         _require_same_encoder(head, encoder)
     read = inputs_for(spec, configured(spec, encoder.facts["config"]), dataset_name)
     # What the encoder learned from beside the dataset is no matter of its judgement there.
-    judged = Judged(spec, dataset, encoder, homes, dataclasses.replace(read, mixture=()))
+    weights = supplied_weights(settings, configured(spec, encoder.facts["config"]), "classifier_weights")
+    judged = Judged(spec, dataset, encoder, homes, dataclasses.replace(read, mixture=()), weights["path"] and Path(weights["path"]))
     upstream |= require(workspace, *judged.reads())
-    inputs: dict[str, Any] = {"code_version": f"{CODE_VERSION}.{spec.version}", "config": {}, "upstream": versions(upstream)}
+    asked = {"classifier_weights": weights["path"]} if weights["path"] else {}
+    inputs: dict[str, Any] = {"code_version": f"{CODE_VERSION}.{spec.version}", "config": asked, "upstream": versions(upstream)}
     run_folder = workspace.run_folder(key, identify(**inputs))
 
     def build(folder: Path) -> Built:
@@ -123,7 +127,8 @@ def make_evaluation(context: dg.AssetExecutionContext, settings: Settings, compu
         draw(folder, judged, upstream)
         return built
 
-    output = workspace.publish(key, build, access=strictest(o.access for o in upstream.values()), **inputs)
+    access = strictest([*(o.access for o in upstream.values()), weights["access"]])
+    output = workspace.publish(key, build, access=access, **inputs)
     shutil.rmtree(run_folder, ignore_errors=True)
     return output
 
@@ -149,11 +154,13 @@ def score(folder: Path, dataset: type[Dataset], homes: Homes) -> Built:
     from assets.challenge import scored_year
     from assets.challenge_scoring import score_challenge
     from assets.rank_scoring import compare_rank_arms, score_ranks
+    from assets.reconstruction_scoring import score_downstream, score_reconstructions
     from assets.report_scoring import score_reports
     from assets.scoring import compare_arms, score_table
     from models.answer_tables import read_answers
     from models.predictions import read_predictions
     from models.rank_tables import read_ranks
+    from models.reconstruction_tables import read_reconstructions
     from models.report_tables import read_generated
 
     def splits(task: str) -> Split:
@@ -163,6 +170,7 @@ def score(folder: Path, dataset: type[Dataset], homes: Homes) -> Built:
     ranks = [read_ranks(p) for p in sorted((folder / "ranks").glob("*.parquet"))]
     reports = [read_generated(p) for p in sorted((folder / "generated").glob("*.parquet"))]
     answers = [read_answers(p) for p in sorted((folder / "answers").glob("*.parquet"))]
+    leads = [read_reconstructions(p) for p in sorted((folder / "reconstructions").glob("*.parquet"))]
     rows: list[dict[str, Any]] = []
     for table in tables:
         split = splits(table.origin.task)
@@ -170,6 +178,7 @@ def score(folder: Path, dataset: type[Dataset], homes: Homes) -> Built:
     for task in dict.fromkeys(t.origin.task for t in tables):
         asked, split = [t for t in tables if t.origin.task == task], splits(task)
         rows += compare_arms(asked, split.test)
+        rows += score_downstream(asked, split.validation, split.test)
         if (year := scored_year(homes[task][0] if task in homes else dataset, task)) is not None:
             rows += score_challenge(asked, year, split.validation, split.test)
     for ranked in ranks:
@@ -177,8 +186,9 @@ def score(folder: Path, dataset: type[Dataset], homes: Homes) -> Built:
     rows += compare_rank_arms(ranks, dataset.split.test)
     rows += score_reports(reports) if reports else []
     rows += score_answers(answers, dataset.split.test)
+    rows += score_reconstructions(leads, dataset.split.test)
     pd.DataFrame(rows).to_parquet(folder / "metrics.parquet", index=False)
-    n_tables = len(tables) + len(ranks) + len(reports) + len(answers)
+    n_tables = len(tables) + len(ranks) + len(reports) + len(answers) + len(leads)
     return Built(rows=len(rows), facts={"tables": n_tables, "reports": len(reports), "questions": len(answers)})
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SHOWN_REPORTS = 4
 _SUMMARY = (
     *("macro_auroc", CHALLENGE_METRIC, "single_label_macro_auroc", "recall@1", "recall@5", "recall@10", "median_rank", "accuracy"),
-    *("bleu_1", "bleu_4", "rouge_l", "meteor", "exact_match", "mae", "r2"),
+    *("bleu_1", "bleu_4", "rouge_l", "meteor", "exact_match", "mae", "r2", "mse", "pearson", "fid"),
 )
 
 
@@ -32,6 +32,8 @@ def draw(folder: Path, judged: Judged, upstream: Mapping[str, Output]) -> None:
         _draw_explanations(folder, judged, upstream)
     if (folder / "answers").exists():
         _draw_answers(folder, judged)
+    if (folder / "reconstructions").exists():
+        _draw_reconstructions(folder, judged, upstream)
 
 
 def _draw_predictions(folder: Path, homes: Homes, test_folds: tuple[int, ...]) -> None:
@@ -108,6 +110,33 @@ def _draw_answers(folder: Path, judged: Judged) -> None:
     metrics = pd.read_parquet(folder / "metrics.parquet")
     title = f"{_about(judged)}: questions about test recordings"
     answers_figure(folder / "figures" / "answers.png", metrics[metrics["metric"] == EXACT], title)
+
+
+def _draw_reconstructions(folder: Path, judged: Judged, upstream: Mapping[str, Output]) -> None:
+    """Errors by lead, and the first reconstructions over what was recorded."""
+    import numpy as np
+    import pandas as pd
+
+    from assets.plots_page import EcgPage
+    from assets.plots_reconstruction import lead_errors_figure, overlay_figure
+    from models.reconstruction_tables import PROTOCOL, ZERO_ARM, read_reconstructions
+
+    assert judged.inputs.signals is not None, "what is reconstructed are signals"
+    metrics = pd.read_parquet(folder / "metrics.parquet")
+    title = f"{_about(judged)}: leads that were not shown, test records"
+    lead_errors_figure(folder / "figures" / "leads.png", metrics[metrics["protocol"] == PROTOCOL], title)
+    (path,) = (folder / "reconstructions").glob(f"*-{ZERO_ARM}.parquet")
+    missing = read_reconstructions(path).missing
+    pages = Pages(upstream[str(judged.inputs.signals)].folder)
+    signal_NLT = np.load(folder / "reconstructed" / "signals.npy", mmap_mode="r", allow_pickle=False)
+    ids = pd.read_parquet(folder / "reconstructed" / "records.parquet")["record_id"].tolist()
+    leads = judged.encoder.facts["config"]["channels"]
+    for number, (record_id, signal_LT) in enumerate(list(zip(ids, signal_NLT, strict=True))[:SHOWN_REPORTS], 1):
+        true = pages.page(record_id)
+        found = EcgPage.of(signal_LT, leads, true.fs_hz)
+        kept = tuple(lead for lead in leads if lead not in missing)
+        title = f"{_about(judged)}: test record {record_id}"
+        overlay_figure(folder / "figures" / f"reconstruction-{number}.png", true, found, kept, title)
 
 
 class Pages:

@@ -14,7 +14,7 @@ from typing import Any
 from assets.dataset import Dataset
 from assets.encoders import data_files
 from assets.outputs import Key, Output
-from assets.training import Inputs, asks_questions, job_base
+from assets.training import Inputs, asks_questions, configured, job_base
 from models.spec import MethodSpec
 from models.types import Modality
 
@@ -23,6 +23,9 @@ VOCABULARIES: Mapping[Modality, str] = {Modality.ECG: "scp", Modality.IMAGE: "ch
 
 PROMPTS = Key(("prompts",))
 REPORTS = 500
+EXAMPLES = 100
+"""How many reconstructions are kept, to be drawn and to be read blindly."""
+
 EXPLANATIONS = 4
 QUESTIONS: Mapping[str, int] = {"train": 10_000, "validation": 2_000, "test": 4_000}
 """How many questions are asked at most, by part; each needs a pass of the encoder of its own."""
@@ -36,6 +39,7 @@ class Judged:
     Attributes:
         homes: its tasks, with the dataset whose labels they read and what these describe.
         inputs: what the encoder was trained on.
+        classifier_weights: file of local weights of the classifier that reconstructions are judged with; None for none.
     """
 
     spec: MethodSpec
@@ -43,6 +47,7 @@ class Judged:
     encoder: Output
     homes: Homes
     inputs: Inputs
+    classifier_weights: Path | None = None
 
     def reads(self) -> list[Key]:
         """What the jobs read beside encoder and heads."""
@@ -60,6 +65,8 @@ class Judged:
             found += [inputs.signals, self._questions]
         if "explanation" in asks:
             found += [self._labels(task) for task in self._image_tasks()]
+        if "reconstruction" in asks:
+            found += [inputs.signals, *(self._labels(task) for task in self._signal_tasks())]
         return list(dict.fromkeys(key for key in found if key is not None))
 
     def jobs(self, upstream: Mapping[str, Output], run_folder: Path) -> dict[str, dict[str, Any]]:
@@ -87,6 +94,8 @@ class Judged:
             labels = str(upstream[str(self._labels(task))].path("labels.parquet"))
             entries = {"head": str(path), "task": task, "labels": labels, "limit": EXPLANATIONS}
             made["explain"] = self._base("explain") | data_files(self.inputs, dict(upstream)) | entries
+        if "reconstruction" in asks and self.inputs.signals is not None:
+            made["reconstruction"] = self._reconstruction(upstream, self._folder(upstream, self.inputs.signals))
         return {name: job | {"output": str(run_folder / name)} for name, job in made.items()}
 
     def _base(self, kind: str, dataset: type[Dataset] | None = None) -> dict[str, Any]:
@@ -108,6 +117,25 @@ class Judged:
             "prompts": {name: str(prompts.path(f"{name}.json")) for name in prompts.facts["sets"]},
         }
 
+    def _reconstruction(self, upstream: Mapping[str, Output], store: str) -> dict[str, Any]:
+        """Its classifier is fine-tuned on the first task about recordings that is about classes."""
+        config = configured(self.spec, self.encoder.facts["config"])
+        job = self._base("reconstruction") | {
+            "store": store,
+            "classifier": config.classifier,
+            "classifier_weights": None if self.classifier_weights is None else str(self.classifier_weights),
+            "epochs": config.finetune_epochs,
+            "batch_size": config.finetune_batch_size,
+            "lr": config.finetune_lr,
+            "fid_input": config.fid_input,
+            "limit": EXAMPLES,
+        }
+        for task in self._signal_tasks():
+            labels = upstream[str(self._labels(task))]
+            if labels.facts["kind"] != "regression":
+                return job | {"labels": str(labels.path("labels.parquet")), "task": task, "task_kind": labels.facts["kind"]}
+        return job
+
     def _fused_head(self, upstream: Mapping[str, Output]) -> tuple[str, Path] | None:
         """The task and file of the fused head that saw the most labels."""
         for task in self._image_tasks():
@@ -119,6 +147,9 @@ class Judged:
 
     def _image_tasks(self) -> list[str]:
         return [t for t, (_, modality) in self.homes.items() if modality is Modality.IMAGE and self.inputs.images is not None]
+
+    def _signal_tasks(self) -> list[str]:
+        return [t for t, (_, modality) in self.homes.items() if modality is Modality.ECG]
 
     @property
     def _questions(self) -> Key:

@@ -15,6 +15,7 @@ from assets.scoring import GAIN_SUFFIX, HEADLINES
 from models.errors import EinthovenError
 from models.head_recipes import ATTENTIVE, FINETUNE, FINETUNE_AFTER, LINEAR
 from models.metrics.names import LOWER_IS_BETTER
+from models.reconstruction_tables import DOWNSTREAM
 from models.spec import MethodSpec, Published
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ COLUMNS = [
 _PROTOCOL_ORDER = (
     *("zero_shot", LINEAR, ATTENTIVE, FINETUNE, FINETUNE_AFTER, "fused", "fused_image_only"),
     *("retrieval", "identification", "generation", "question_answering", "question_answering_text_only"),
+    *("reconstruction", *DOWNSTREAM),
 )
 _AUROC = "macro_auroc"
 _COUNTS = ("n_records", "n_patients", "n_classes", "n_undefined")

@@ -103,12 +103,13 @@ class EcgPage:
         """Scales and rate in words."""
         return f"25 mm/s   10 mm/mV   {self.fs_hz:g} Hz" + ("   other channels scaled to their row" if self.own_units else "")
 
-    def draw(self, ax: Axes, shade_T: NDArray[Any] | None = None) -> None:
+    def draw(self, ax: Axes, shade_T: NDArray[Any] | None = None, ink: str = INK) -> None:
         """Draw paper and traces.
 
         Args:
             ax: of the proportions of `size_mm`.
             shade_T: a value in [0, 1] for each sample; the paper under the traces is coloured by it.
+            ink: colour of the traces.
         """
         width, height = self.size_mm
         _grid(ax, width, height)
@@ -123,8 +124,19 @@ class EcgPage:
                     shade_1T = shade_T[None, start:stop]
                     ax.imshow(shade_1T, cmap="YlOrRd", vmin=0, vmax=1, alpha=0.75 * shade_1T, extent=span, aspect="auto", zorder=1)
                 label = f"{name} ({self.own_units[name]})" if name in self.own_units else name
-                _trace(ax, self.traces[name][start:stop], left, middle, self.fs_hz, label, name not in self.own_units, divider=start > 0)
+                values_T = self.traces[name][start:stop]
+                _trace(ax, values_T, left, middle, self.fs_hz, label, name not in self.own_units, divider=start > 0, ink=ink)
         ax.set(xlim=(0, width), ylim=(0, height))
+
+    def trace(self, ax: Axes, page: EcgPage, ink: str) -> None:
+        """Draw these traces over those of another page that is drawn already, about its medians; leads that are not here stay free."""
+        height = page.size_mm[1]
+        for r, row in enumerate(page.rows):
+            middle = height - MARGIN_MM - ROW_MM * (r + 0.55)
+            for name, start, stop in row:
+                if name in self.traces:
+                    x_T, y_T = _places(self.traces[name][start:stop], page.traces[name][start:stop], start, middle, page.fs_hz)
+                    ax.plot(x_T, y_T, color=ink, linewidth=0.85, solid_joinstyle="round", zorder=4)
 
 
 def page_figure(page: EcgPage, title: str, beside_mm: float = 0.0, left_mm: float = 0.0) -> tuple[Figure, Axes, tuple[float, float]]:
@@ -162,8 +174,29 @@ def _pulse(ax: Axes, middle: float) -> None:
     ax.plot([x, x + 1, x + 1, x + 6, x + 6, x + 7], [middle, middle, middle + 10, middle + 10, middle, middle], color=INK, linewidth=0.8)
 
 
+def _places(
+    values_T: NDArray[np.float64], about_T: NDArray[np.float64], start: int, middle: float, fs_hz: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where samples in microvolts lie on the paper, in millimetres, about the median of the trace that they are drawn over."""
+    import numpy as np
+
+    x_T = MARGIN_MM + PULSE_MM + (start + np.arange(len(values_T))) / fs_hz * MM_PER_S
+    finite = about_T[np.isfinite(about_T)]
+    centre = float(np.median(finite)) if finite.size else 0.0
+    return x_T, middle + (values_T - centre) * MM_PER_MV / 1000.0
+
+
 def _trace(
-    ax: Axes, values_T: NDArray[np.float64], left: float, middle: float, fs_hz: float, label: str, to_scale: bool, *, divider: bool
+    ax: Axes,
+    values_T: NDArray[np.float64],
+    left: float,
+    middle: float,
+    fs_hz: float,
+    label: str,
+    to_scale: bool,
+    *,
+    divider: bool,
+    ink: str = INK,
 ) -> None:
     import numpy as np
 
@@ -173,7 +206,7 @@ def _trace(
         mm_per_unit = 0.6 * ROW_MM / max(float(np.ptp(finite)), 1e-12)
     centre = float(np.median(finite)) if finite.size else 0.0
     x_T = left + np.arange(len(values_T)) / fs_hz * MM_PER_S
-    ax.plot(x_T, middle + (values_T - centre) * mm_per_unit, color=INK, linewidth=0.85, solid_joinstyle="round")
+    ax.plot(x_T, middle + (values_T - centre) * mm_per_unit, color=ink, linewidth=0.85, solid_joinstyle="round")
     if divider:
         ax.vlines(left, middle + 4.0, middle + 7.0, colors=INK, linewidth=0.8)
     paper = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}

@@ -15,6 +15,7 @@ from models.errors import EinthovenError
 from models.head_recipes import ATTENTIVE, FINETUNE, FINETUNE_AFTER, LINEAR
 from models.metrics.names import CHALLENGE_METRIC
 from models.predictions import Origin, Predictions
+from models.reconstruction_tables import DOWNSTREAM
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 
     from models.metrics.bootstrap import Interval, Metric
 
-LOGIT_PROTOCOLS = (LINEAR, ATTENTIVE, FINETUNE, FINETUNE_AFTER, "fused", "fused_image_only")
+LOGIT_PROTOCOLS = (LINEAR, ATTENTIVE, FINETUNE, FINETUNE_AFTER, "fused", "fused_image_only", *DOWNSTREAM)
 """Protocols whose scores are logits, so that a sigmoid or softmax makes probabilities; zero-shot scores are cosines and have none."""
 
 AGE_BANDS = ((0.0, 40.0, "under 40"), (40.0, 60.0, "40 to 59"), (60.0, 75.0, "60 to 74"), (75.0, math.inf, "75 and over"))
 HEADLINES = (
     *("macro_auroc", CHALLENGE_METRIC, "recall@1", "recall@5", "recall@10", "accuracy"),
-    *("bleu_1", "bleu_4", "rouge_l", "meteor", "exact_match", "mae"),
+    *("bleu_1", "bleu_4", "rouge_l", "meteor", "exact_match", "mae", "mse", "fid"),
 )
 """What rows of the leaderboard are about."""
 

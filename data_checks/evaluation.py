@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from assets.answer_scoring import FLAT_LINE_GAIN
 from assets.rank_scoring import RANK_METRICS
+from assets.reconstruction_scoring import LINEAR_GAIN, TO_REAL
 from assets.scoring import GAIN_SUFFIX
 from assets.training import task_homes
 from data_checks.context import CheckContext, TableRules
 from data_checks.head import check_tables, read_tables
 from data_checks.judged import Values, answer_values, rank_values, read_judged, report_values, same
+from data_checks.leads import lead_values, read_leads
 from data_checks.suites import metrics_suite
 from data_checks.tables import ROW_NAME, Kind, read_table
 from models.metrics.names import CHALLENGE_METRIC, LOWER_IS_BETTER, NUMBER_METRICS
@@ -69,14 +71,16 @@ def check_metrics(c: CheckContext) -> str:
     judged |= {_question(r.origin): rank_values(r, c.dataset.split.test) for r in ranks}
     judged |= {_question(r.origin): report_values(r) for r in reports}
     judged |= {_question(t.origin): answer_values(t, answers, c.dataset.split.test) for t in answers}
+    leads = read_leads(c)
+    judged |= {_question(t.origin): lead_values(t, c.dataset.split.test) for t in leads}
     rules = TableRules(
         "metrics.parquet", table, EVALUATION_COLUMNS, "metric", lambda: metrics_suite(c.dataset), lambda frame: _derive(frame, judged)
     )
     frame = c.validate(rules).get("metrics.parquet")
     if frame is not None:
         _check_covered(c, frame, judged)
-    n = len(tables) + len(ranks) + len(reports) + len(answers)
-    return f"{table.num_rows} metrics of {n} tables are as declared; AUROC, recalls, scores of reports and exact matches recomputed to {RECOMPUTED_TO:g}"
+    n = len(tables) + len(ranks) + len(reports) + len(answers) + len(leads)
+    return f"{table.num_rows} metrics of {n} tables are as declared; AUROC, recalls, scores of reports, exact matches and errors recomputed to {RECOMPUTED_TO:g}"
 
 
 def _check_covered(c: CheckContext, frame: pd.DataFrame, judged: Mapping[tuple[Hashable, ...], Values]) -> None:
@@ -108,8 +112,8 @@ def _derive(frame: pd.DataFrame, judged: Mapping[tuple[Hashable, ...], Values]) 
     frame["has_table"] = [_row_question(row) in judged for row in rows]
     frame["recomputed"] = [_agrees(row, judged) for row in rows]
     value, low, high = frame["value"], frame["low"], frame["high"]
-    of = frame["metric"].str.removesuffix(GAIN_SUFFIX)
-    gains, errors = frame["metric"].str.endswith((GAIN_SUFFIX, FLAT_LINE_GAIN)), of.isin(LOWER_IS_BETTER)
+    of = frame["metric"].str.removesuffix(GAIN_SUFFIX).str.removesuffix(LINEAR_GAIN).str.partition(":")[0]
+    gains, errors = frame["metric"].str.endswith((GAIN_SUFFIX, FLAT_LINE_GAIN, LINEAR_GAIN, TO_REAL)), of.isin(LOWER_IS_BETTER)
     challenge = of == CHALLENGE_METRIC
     places, free = frame["metric"].isin(RANK_METRICS), (errors & gains) | (of == "r2") | challenge
     lowest = (places - 1.0 * (gains | (of == "pearson"))).mask(free, -math.inf)
