@@ -1,7 +1,7 @@
 """Residual networks for pictures (He et al., 2016), with the parameter names under which public weights are distributed.
 
-As in the textbook: a stem of 7 x 7 with stride 2, max-pooling, four stages, mean over the picture. The stride of a bottleneck
-stands in its 3 x 3 convolution. The classifier is the caller's: what comes out is what it would read.
+As in the textbook: a stem of 7 x 7 with stride 2, max-pooling, four stages (or as many as the shape has), mean over the picture.
+The stride of a bottleneck stands in its 3 x 3 convolution. The classifier is the caller's: what comes out is what it would read.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class ResNet2d(nn.Module):
 
     Attributes:
         width: F, channels of the last stage.
+        stages: how many there are.
     """
 
     def __init__(self, shape: ResNetShape, channels: int = 3) -> None:
@@ -39,7 +40,7 @@ class ResNet2d(nn.Module):
                 blocks.append(block(width_in, width, stride=2 if number > 1 and place == 0 else 1))
                 width_in = width * expansion
             self.add_module(f"layer{number}", nn.Sequential(*blocks))
-        self.width = width_in
+        self.width, self.stages = width_in, len(shape.widths)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -48,7 +49,7 @@ class ResNet2d(nn.Module):
         """Encode pictures (B, C, H, W) into (B, F)."""
         x_BFHW = functional.relu(self.bn1(self.conv1(picture_BCHW)))
         x_BFHW = functional.max_pool2d(x_BFHW, 3, stride=2, padding=1)
-        for number in range(1, 5):
+        for number in range(1, self.stages + 1):
             x_BFHW = getattr(self, f"layer{number}")(x_BFHW)
         pooled_BF: Tensor = x_BFHW.mean(dim=(2, 3))
         return pooled_BF

@@ -16,13 +16,13 @@ class ResNetShape:
     """Residual network.
 
     Attributes:
-        widths: channels of the four stages, before the expansion of bottleneck blocks.
+        widths: channels of the stages (four, of signals), before the expansion of bottleneck blocks.
         blocks: residual blocks of each stage.
         bottleneck: three convolutions a block and four times the width at its end, instead of two.
     """
 
-    widths: tuple[int, int, int, int]
-    blocks: tuple[int, int, int, int]
+    widths: tuple[int, ...]
+    blocks: tuple[int, ...]
     bottleneck: bool = False
 
 
