@@ -80,7 +80,7 @@ class PretrainJob(DataJob):
         config: fields of the method's configuration.
         mixture: the datasets that the configuration's mixture names, by these names.
         first_stage: bundle of the stage before, for methods that have one.
-        text_weights: folder of local text weights, where the configuration names some.
+        text_weights: where local weights of a text or picture network lie, where the configuration names some.
         devices: processes on this machine, one a device.
         nodes: machines.
         precision: as Lightning names it; "auto" takes bfloat16 where weights stay float32 on GPUs that have it, else float32.
@@ -152,6 +152,23 @@ class CrossValidationJob(Job):
     splits: list[str]
     task_kind: str = "multilabel"
     unit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossModalityJob(Job):
+    """Train a network a signal in every fold of named splits, and show each the other signals; what is finished is not trained again.
+
+    Attributes:
+        store: recordings with all signals.
+        bundle: the untrained encoder; its configuration says which signals, splits and seeds.
+        labels: label table of a task of which exactly one class holds.
+        task: its name.
+    """
+
+    store: Path
+    bundle: Path
+    labels: Path
+    task: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,6 +358,7 @@ _KINDS: dict[str, type[Job]] = {
     "pretrain": PretrainJob,
     "head": HeadJob,
     "cross_validation": CrossValidationJob,
+    "cross_modality": CrossModalityJob,
     "external": ExternalJob,
     "features": FeaturesJob,
     "zero_shot": ZeroShotJob,

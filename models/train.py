@@ -20,6 +20,7 @@ from typing import Any
 
 from models.errors import ConfigurationError, EinthovenError
 from models.jobs import (
+    CrossModalityJob,
     CrossValidationJob,
     ExplainJob,
     ExternalJob,
@@ -131,6 +132,7 @@ _RUNNERS: dict[type[Job], tuple[str, str]] = {
     PretrainJob: ("models.pretraining", "pretrain"),
     HeadJob: ("models.head_job", "train_heads"),
     CrossValidationJob: ("models.cross_validation_job", "cross_validate"),
+    CrossModalityJob: ("models.cross_modality_job", "cross_modalities"),
     ExternalJob: ("models.external.job", "judge_encoder"),
     FeaturesJob: ("models.external.job", "probe_features"),
     ZeroShotJob: ("models.zero_shot", "classify"),

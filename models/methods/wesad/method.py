@@ -1,4 +1,4 @@
-"""One patch transformer over one signal, normalised by constants of training windows or window by window."""
+"""One patch transformer over one signal, normalised by constants of training windows, by those of its rows, or window by window."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STILL = 1e-6
 
 
 class WesadTransformer(Method):
-    """The network of one signal. `embedding` is what it makes of windows that are normalised already."""
+    """The network of one signal. What it is normalised by belongs to the signal that it is shown, not to its weights."""
 
     config: WesadConfig
     needs_scale: ClassVar[bool] = True
@@ -37,22 +37,30 @@ class WesadTransformer(Method):
         self.feature_width = config.width
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("deviation", torch.ones(()))
+        self._row_scale: tuple[Tensor, Tensor] | None = None
 
     def set_scale(self, scale: SignalScale) -> None:
         """Mean and deviation of the signal over the training windows; they travel with the weights."""
         self.mean.fill_(float(scale.mean_SL[-1, 0]))
         self.deviation.fill_(float(scale.std_SL[-1, 0]))
 
-    def scaled(self, signal_BLT: Tensor) -> Tensor:
+    def use_rows(self, mean_N: Tensor, deviation_N: Tensor) -> None:
+        """From now on every window is normalised by the mean and deviation of its row in the store, both (rows,)."""
+        self._row_scale = mean_N, deviation_N
+
+    def scaled(self, batch: Batch) -> Tensor:
         """Windows (B, 1, T) in their unit as the network reads them, (B, T)."""
-        signal_BT = signal_BLT[:, 0]
+        signal_BT = batch.signal_BLT[:, 0]
         if self.config.normalisation == "per_window":
             return per_window(signal_BT)
-        return (signal_BT - self.mean) / self.deviation
+        if self._row_scale is None:
+            return (signal_BT - self.mean) / self.deviation
+        mean_B, deviation_B = (values_N[batch.row_B.to(values_N.device)].to(signal_BT) for values_N in self._row_scale)
+        return (signal_BT - mean_B[:, None]) / deviation_B[:, None]
 
     def encode(self, batch: Batch) -> Features:
         """Encode windows (B, 1, T) in the unit of their signal."""
-        tokens_BNF, pooled_BF = self.network(self.scaled(batch.signal_BLT))
+        tokens_BNF, pooled_BF = self.network(self.scaled(batch))
         return Features(pooled_BF, tokens_BNF=tokens_BNF)
 
     def set_dropout(self, rate: float) -> None:

@@ -83,7 +83,7 @@ class WesadConfig(TrainingConfig):
 
 def head_recipes(config: WesadConfig) -> Mapping[str, HeadRecipe]:
     """AdamW, three epochs of warm-up, a cosine; the epoch with the best macro F1 of the validation windows, ten without a better one end it."""
-    every = _STEPS_PER_EPOCH if config.finetune_batch_size >= 64 else 3
+    every = _STEPS_PER_EPOCH if config.finetune_batch_size >= 64 else 4
     recipe = HeadRecipe(
         epochs=config.finetune_epochs, batch_size=config.finetune_batch_size, lr=config.finetune_lr, schedule="cosine", final_lr=0.0,
         warmup=3 * every, weight_decay=1e-2, clip=1.0, look_every=every, patience=10 * every, select="macro_f1", balance=True, twin="frozen",
@@ -112,8 +112,8 @@ SPEC = MethodSpec(
             depth=2,
             heads=4,
             hidden=64,
-            finetune_epochs=24,
-            finetune_batch_size=16,
+            finetune_epochs=15,
+            finetune_batch_size=24,
             finetune_lr=3e-3,
             matrix_seeds=(0,),
             matrix_head_only=True,
