@@ -25,7 +25,7 @@ from assets.reconstruction_scoring import (
 from assets.scoring import GAIN_SUFFIX, ScoringError
 from models.predictions import Origin, Predictions
 from models.reconstruction import IDENTITIES, Errors
-from models.reconstruction_tables import ARMS, RECONSTRUCTED, REAL, Distance, Reconstructions
+from models.reconstruction_tables import ARMS, REAL, RECONSTRUCTED, Distance, Reconstructions
 from models.types import LEADS
 
 KEPT = ("II", "V1", "V5")
