@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from assets.access import strictest
+from assets.cross_modality import exchanges_signals
 from assets.dataset import get_dataset
 from assets.materialize import WorkspaceResource, asset_key, explained, require, result, versions
 from assets.outputs import Built, Key, Output, OutputError, Workspace
@@ -21,7 +22,7 @@ def leaderboard_asset() -> dg.AssetsDefinition:
 
     @dg.asset(
         key=asset_key("leaderboard"),
-        deps=[asset_key("evaluation", m) for m in list_methods()],
+        deps=[asset_key(stage, m) for m in list_methods() for stage in _stages(m)],
         group_name="results",
         code_version=CODE_VERSION,
         kinds={"parquet"},
@@ -37,9 +38,14 @@ def leaderboard_asset() -> dg.AssetsDefinition:
 
 
 def evaluation_keys(workspace: Workspace) -> list[Key]:
-    """The evaluations that exist."""
-    keys = [Key(("evaluation", m), d.name) for m in list_methods() for d in datasets_for(get_spec(m))]
+    """The evaluations that exist, cross-modality matrices among them."""
+    keys = [Key((stage, m), d.name) for m in list_methods() for d in datasets_for(get_spec(m)) for stage in _stages(m)]
     return [k for k in keys if workspace.current(k) is not None]
+
+
+def _stages(method: str) -> tuple[str, ...]:
+    """Where metrics of a method that belong here come from."""
+    return ("evaluation", "cross_modality") if exchanges_signals(get_spec(method)) else ("evaluation",)
 
 
 def make_leaderboard(workspace: Workspace) -> Output:

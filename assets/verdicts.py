@@ -32,6 +32,7 @@ BLOCKING: Mapping[str, tuple[str, ...]] = {
     "evaluation": ("metrics",),
     "transfer": ("transfer",),
     "cross_validation": ("folds",),
+    "cross_modality": ("matrix",),
 }
 """Blocking checks by stage. `data_checks` implements each; a stage that is not listed has none."""
 

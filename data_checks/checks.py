@@ -13,6 +13,7 @@ from assets.outputs import Output, Workspace, digest, locked
 from assets.verdicts import Verdict
 from data_checks.cleaned import check_duplicates, check_index, check_quarantine
 from data_checks.context import CheckContext, dataset_of
+from data_checks.cross_modality import check_matrix
 from data_checks.cross_validation import check_folds
 from data_checks.encoder import check_bundle
 from data_checks.evaluation import check_metrics
@@ -68,6 +69,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
     "evaluation": (Check("metrics", check_metrics),),
     "transfer": (Check("transfer", check_transfer),),
     "cross_validation": (Check("folds", check_folds),),
+    "cross_modality": (Check("matrix", check_matrix),),
 }
 
 

@@ -7,6 +7,7 @@ import dagster as dg
 from assets.benchmark_asset import benchmark_asset
 from assets.benchmark_table import published_rows
 from assets.cleaned import cleaned_asset, recipes_for
+from assets.cross_modality import cross_modality_asset, exchanges_signals
 from assets.cross_validation import cross_validation_asset
 from assets.dataset import get_dataset, list_datasets
 from assets.encoders import encoder_asset, first_stage_asset
@@ -56,6 +57,8 @@ def _assets() -> list[dg.AssetsDefinition]:
             found.append(transfer_asset(method))
         if spec.splits:
             found.append(cross_validation_asset(method))
+        if exchanges_signals(spec):
+            found.append(cross_modality_asset(method))
         if not spec.baseline:
             found.append(registry_asset(method))
     return [with_policy(a) for a in found]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from assets.cross_modality import exchanges_signals
 from assets.dataset import Dataset, get_dataset
 from assets.encoders import supplied_weights
 from assets.forms import overridden
@@ -70,7 +71,9 @@ def plan(
     steps = data_steps([(s, _options(s, config)) for s, config in reversed(runs)], source)
     for s, config in runs:
         trained = [("encoder", s.name)] if s.first_stage is None else [(s.first_stage.name, s.name), ("encoder", s.name)]
-        keys = [*trained, *(("head", s.name, t) for t in task_homes(s, source)), ("evaluation", s.name), ("leaderboard",)]
+        keys = [*trained, *(("head", s.name, t) for t in task_homes(s, source)), ("evaluation", s.name)]
+        keys += [("cross_modality", s.name)] if exchanges_signals(s) else []
+        keys.append(("leaderboard",))
         if not s.baseline:
             keys.append(("registry", s.name))
         steps.append(Step(tuple(keys), dataset, {op_name(*parts): {"config": config} for parts in trained}))
