@@ -18,6 +18,7 @@ from data_checks.leads import lead_values, read_leads
 from data_checks.suites import metrics_suite
 from data_checks.tables import ROW_NAME, Kind, read_table
 from models.metrics.names import CHALLENGE_METRIC, LOWER_IS_BETTER, NUMBER_METRICS
+from models.reconstruction_tables import LINEAR_ARM, REAL
 from models.registry import get_spec
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ METRICS_COLUMNS: dict[str, Kind] = {
 }
 EVALUATION_COLUMNS: dict[str, Kind] = METRICS_COLUMNS | {"channels": "text", "direction": "text", "chance": "number", "unit": "text"}
 RECOMPUTED_TO = 1e-6
+_OTHER_ARMS = {GAIN_SUFFIX: "random_init", LINEAR_GAIN: LINEAR_ARM}
+"""What a gain is over, by how its metric's name ends."""
+
 ONE_NUMBER = 1e-6
 """Numbers with a standard deviation up to here differ by the rounding of float32 alone, so nothing is correlated with them."""
 
@@ -173,13 +177,17 @@ def _agrees(row: Mapping[Hashable, Any], judged: Mapping[tuple[Hashable, ...], V
     """Whether a stored metric, or a gain over the twin, is the recomputed one; True for metrics that are not computed again."""
     metric, direction = str(row["metric"]), str(row["direction"])
     again = judged.get(_row_question(row), {})
-    if metric.endswith(GAIN_SUFFIX):
-        key = (direction, metric.removesuffix(GAIN_SUFFIX))
-        twin = judged.get(_row_question({**row, "arm": "random_init"}), {})
+    suffix = next((s for s in _OTHER_ARMS if metric.endswith(s)), None)
+    if suffix is not None:
+        key = (direction, metric.removesuffix(suffix))
+        twin = judged.get(_row_question({**row, "arm": _OTHER_ARMS[suffix]}), {})
         if key not in again and not key[1].startswith("macro_auroc"):
             return True
         gain = again.get(key, math.nan) - twin.get(key, math.nan)
         return same(-gain if key[1] in LOWER_IS_BETTER else gain, row["value"], RECOMPUTED_TO)
+    if metric.startswith("macro_auroc") and metric.endswith(TO_REAL):
+        real = judged.get(_row_question({**row, "protocol": REAL, "arm": "pretrained"}), {})
+        return same(again.get(("", "macro_auroc"), math.nan) - real.get(("", "macro_auroc"), math.nan), row["value"], RECOMPUTED_TO)
     if (direction, metric) in again:
         return same(again[direction, metric], row["value"], RECOMPUTED_TO)
     return metric not in NUMBER_METRICS and not metric.startswith(("macro_auroc", "auroc:", "recall@"))

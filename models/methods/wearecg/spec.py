@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from models.config import TrainingConfig
+from models.reconstruction_tables import DOWNSTREAM, PROTOCOL, RECONSTRUCTED
 from models.spec import GateRule, MethodSpec, Paper
 from models.types import Modality
 
@@ -89,8 +90,9 @@ SPEC = MethodSpec(
         "paper": _PAPER,
         "paper_64": replace(_PAPER, latent=64, kl_weight=1e-6),
     },
-    protocols=("linear_probe", "reconstruction"),
-    tasks=("all", "super"),
-    gate=GateRule(task="super", protocol="linear_probe", fraction=1.0),
+    protocols=("linear_probe", PROTOCOL, *DOWNSTREAM),
+    tasks=("super", "all"),
+    # What reconstructions are for: that a classifier of real leads finds in them what it finds in the twelve.
+    gate=GateRule(task="super", protocol=RECONSTRUCTED, fraction=1.0),
     summary="Twelve leads from II, V1 and V5, the three of a wearable: a variational autoencoder that never sees the other nine.",
 )
