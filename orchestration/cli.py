@@ -15,6 +15,7 @@ from models.errors import EinthovenError
 from orchestration.cli_benchmark import benchmark, compare
 from orchestration.cli_challenge import challenge_score
 from orchestration.cli_data import data_app
+from orchestration.cli_readers import readers_app
 from orchestration.cli_task import task_app
 from orchestration.options import overrides_of
 from orchestration.terminal import console, problems
@@ -29,6 +30,7 @@ new_app = typer.Typer(no_args_is_help=True, help="Skeletons for a method or data
 app.add_typer(data_app, name="data")
 app.add_typer(task_app, name="task")
 app.add_typer(new_app, name="new")
+app.add_typer(readers_app, name="readers")
 app.command()(benchmark)
 app.command()(compare)
 app.command("challenge-score")(challenge_score)
