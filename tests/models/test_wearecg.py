@@ -243,3 +243,17 @@ def test_limb_leads_of_real_records_follow_from_two(shared_data: Path) -> None:
             "aVF": lead["II"] - lead["I"] / 2,
         }
         assert max(np.abs(lead[name] - value).max() for name, value in residuals.items()) < 5  # microvolts: rounded to counts
+
+
+def test_a_record_in_the_lead_order_of_mimic_is_arranged_by_name() -> None:
+    from assets.channels import ChannelLayout
+    from assets.datasets.ptb_xl import PTBXL
+    from assets.record import Record
+
+    signal_LT = np.random.default_rng(0).normal(size=(12, 20)).astype(np.float32)
+    order = [0, 1, 2, 3, 5, 4, *range(6, 12)]
+    layout = ChannelLayout(PTBXL.channels(), None, False)
+    standard = Record(signal_LT, LEADS, 100.0, ("uV",) * 12, "")
+    mimic = Record(signal_LT[order], tuple(LEADS[i] for i in order), 100.0, ("uV",) * 12, "")
+    assert mimic.leads[4:6] == ("aVF", "aVL")
+    assert np.array_equal(layout.select(mimic)[0], layout.select(standard)[0])

@@ -51,7 +51,7 @@ class WearEcgConfig(TrainingConfig):
     fid_input: Literal["prepared", "raw"] = "prepared"
 
 
-_TINY = WearEcgConfig(batch_size=8, max_steps=250, validate_every=50, patience=250, finetune_batch_size=16, finetune_lr=1e-2)
+_TINY = WearEcgConfig(batch_size=8, max_steps=200, validate_every=50, patience=200, finetune_batch_size=16, finetune_lr=1e-2)
 
 # The released run: AdamW in one cycle of ten passes. The best validation error on the missing leads is kept, not the last step.
 _PAPER = WearEcgConfig(
