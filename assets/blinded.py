@@ -202,4 +202,4 @@ def read_answers(folder: Path, reader: str) -> list[Answer]:
 
 
 def _file(folder: Path, reader: str) -> Path:
-    return folder / f"{reader.replace(' ', '_')}.jsonl"
+    return folder / f"{reader}.jsonl"

@@ -43,7 +43,7 @@ from assets.training import (
 from models.registry import get_spec
 from models.spec import MethodSpec
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 TABLES = ("predictions", "ranks", "generated", "answers", "reconstructions", "reconstructed", "explanations", "explanations.parquet")
 """What jobs write."""
 

@@ -21,14 +21,14 @@ from torch import Tensor
 from models.data import IntArray, Labelled, batch_of
 from models.embeddings import encode_rows
 from models.encoders.net1d import ECG_FOUNDER, TINY, Net1d
-from models.errors import CheckpointError, ConfigurationError
+from models.errors import CheckpointError
 from models.finetune import Parts, Trained, build_classifier, train_head
 from models.founder_signals import prepare
 from models.head_objectives import objective_of
 from models.head_recipes import HeadRecipe
-from models.method import Method
+from models.method import SupervisedMethod
 from models.store import Store
-from models.types import Batch, Features, Losses
+from models.types import Batch, Features
 
 Read = Callable[[IntArray], NDArray[np.float32]]
 """Signals (B, L, T) in microvolts of rows of a store."""
@@ -40,7 +40,7 @@ _COUNTS_PER_UNIT = 500
 _SHAPES = {"tiny": TINY, "ecg_founder": ECG_FOUNDER}
 
 
-class Founder(Method):
+class Founder(SupervisedMethod):
     """Net1D without its last layer, over signals that are prepared already.
 
     Attributes:
@@ -79,18 +79,6 @@ class Founder(Method):
     def decays(self, parameter: str, value: Tensor) -> bool:
         """Weight decay holds for everything, as in the published fine-tuning."""
         return True
-
-    def loss(self, batch: Batch) -> Losses:
-        """There is none without labels.
-
-        Raises:
-            ConfigurationError: always.
-        """
-        raise ConfigurationError("the classifier of reconstructions has no pretraining; fine-tune it on labels")
-
-    def optimizers(self, total_steps: int) -> tuple[torch.optim.Optimizer, None]:
-        """AdamW; only reached when somebody asks for pretraining, which `loss` refuses."""
-        return torch.optim.AdamW(self.parameters()), None
 
 
 def _load(network: Net1d, path: Path) -> None:
@@ -161,26 +149,25 @@ class Finetuning:
     batch_size: int = 256
     lr: float = 1e-4
 
-    def recipe(self, n_records: int) -> HeadRecipe:
-        """The recipe on so many training records; a look at the validation records after each pass."""
-        per_pass = max(1, n_records // self.batch_size)
+    @property
+    def recipe(self) -> HeadRecipe:
+        """The recipe, with a look at the validation records after each pass."""
         return HeadRecipe(
-            steps=self.epochs * per_pass, batch_size=self.batch_size, lr=self.lr, schedule="constant", weight_decay=1e-5,
-            clip=None, look_every=per_pass, patience=None,
+            epochs=self.epochs, batch_size=self.batch_size, lr=self.lr, schedule="constant", weight_decay=1e-5,
+            clip=None, look_every=1, in_passes=("look_every",), patience=None,
         )  # fmt: skip
 
 
 def finetune(founder: Founder, data: Labelled, parts: Parts, how: Finetuning, seed: int, device: torch.device) -> Trained:
     """Fine-tune the classifier on the store of `data`; it is changed. Raises as `train_head`."""
-    return train_head(founder, how.recipe(len(parts.train_N)), data, parts, seed, device)
+    return train_head(founder, how.recipe, data, parts, seed, device)
 
 
 def scores_of(
     founder: Founder, trained: Trained, data: Labelled, parts: Parts, how: Finetuning, seed: int, device: torch.device
 ) -> NDArray[np.float32]:
     """Scores (N, C) that a fine-tuned classifier gives the judged records of another store."""
-    recipe = how.recipe(len(parts.train_N))
-    network = build_classifier(founder, recipe, data, parts, seed, device)
+    network = build_classifier(founder, how.recipe, data, parts, seed, device)
     network.load_state_dict(network.state_dict() | trained.state)
     network.eval()
     found = []
@@ -188,7 +175,7 @@ def scores_of(
         for start in range(0, len(parts.judged_N), _CHUNK):
             rows_N = data.rows_N[parts.judged_N[start : start + _CHUNK]]
             found.append(network(batch_of(data.store, rows_N, device)).cpu().numpy())
-    return objective_of(data.kind, recipe, data.labels_NC[parts.train_N], data.classes).scores(np.concatenate(found))
+    return objective_of(data.kind, how.recipe, data.labels_NC[parts.train_N], data.classes).scores(np.concatenate(found))
 
 
 def features_of_signals(founder: Founder, source: Store | Read, rows_N: IntArray, device: torch.device) -> NDArray[np.float32]:

@@ -41,6 +41,7 @@ class HeadRecipe:
         start: protocol whose head and encoder training starts from; "" starts from the encoder and a new head.
         steps: optimiser steps.
         epochs: passes over the training records instead of `steps`.
+        in_passes: which of `warmup`, `look_every` and `patience` count passes over the training records instead of steps.
         batch_size: records of a step; fewer where there are fewer.
         optimizer: Adam decays no weights.
         eps: of the optimiser.
@@ -78,6 +79,7 @@ class HeadRecipe:
     start: str = ""
     steps: int = 600
     epochs: int | None = None
+    in_passes: tuple[Literal["warmup", "look_every", "patience"], ...] = ()
     batch_size: int = 32
     optimizer: Literal["adamw", "adam"] = "adamw"
     eps: float = 1e-8
@@ -125,9 +127,10 @@ class HeadRecipe:
 
     def on(self, n_records: int) -> HeadRecipe:
         """The recipe in steps where it counts passes over so many training records; each leaves out its incomplete last batch."""
-        if self.epochs is None:
-            return self
-        return replace(self, steps=self.epochs * max(1, n_records // self.batch_size), epochs=None)
+        per_pass = max(1, n_records // self.batch_size)
+        counted = {name: getattr(self, name) * per_pass for name in self.in_passes}
+        steps = self.steps if self.epochs is None else self.epochs * per_pass
+        return replace(self, steps=steps, epochs=None, in_passes=(), **counted)
 
     @property
     def arms(self) -> tuple[str, ...]:

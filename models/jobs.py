@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import types
-import typing
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from models.errors import ConfigurationError
+from models.typed_json import filled, missing_entries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -383,10 +382,10 @@ def read_job(path: Path) -> Job:
         kind = _KINDS[values["kind"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"{path} is not a job of kind {', '.join(_KINDS)} ({error!r})") from error
-    if missing := _missing(kind, values):
+    if missing := missing_entries(kind, values):
         raise ConfigurationError(f"{path}: a {values['kind']} job needs {', '.join(missing)}")
     try:
-        job: Job = _filled(kind, values)
+        job: Job = filled(kind, values)
         return job
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{path}: an entry has the wrong type ({error})") from error
@@ -395,38 +394,3 @@ def read_job(path: Path) -> Job:
 def kind_of(job: Job) -> str:
     """The name of a job's kind."""
     return next(name for name, kind in _KINDS.items() if kind is type(job))
-
-
-def _missing(kind: type[Any], values: dict[str, Any]) -> list[str]:
-    return [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING and values.get(f.name) is None]
-
-
-def _filled(kind: type[Any], values: dict[str, Any]) -> Any:
-    """A dataclass from those of the values that it has fields for."""
-    hints = typing.get_type_hints(kind)
-    return kind(**{f.name: _typed(hints[f.name], values[f.name]) for f in fields(kind) if f.name in values})
-
-
-def _typed(hint: Any, value: Any) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return None if value is None else _typed(arguments[0], value)
-    if hint is Any:
-        return value
-    if origin is list:
-        return [_typed(arguments[0], v) for v in _expect(list, value)]
-    if origin is dict:
-        return {str(k): _typed(arguments[1], v) for k, v in _expect(dict, value).items()}
-    if is_dataclass(hint):
-        return _filled(hint, _expect(dict, value))  # type: ignore[arg-type]
-    if hint is Path:
-        return Path(_expect(str, value))
-    if hint is float:
-        return float(_expect((int, float), value))
-    return _expect(hint, value)
-
-
-def _expect(kind: Any, value: Any) -> Any:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"{value!r} where {getattr(kind, '__name__', 'a number')} is expected")
-    return value

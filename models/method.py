@@ -168,6 +168,24 @@ class Method(nn.Module, ABC):
         raise ConfigurationError(f"{type(self).__name__} has no stage before the encoder's")
 
 
+class SupervisedMethod(Method):
+    """A network that learns from labels alone, by the protocol `finetune`: its encoder is delivered as it was initialised."""
+
+    def loss(self, batch: Batch) -> Losses:
+        """There is none without a task.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError(
+            f"{type(self).__name__} has no pretraining; leave max_steps at 0 and train it on labels by the protocol finetune"
+        )
+
+    def optimizers(self, total_steps: int) -> tuple[torch.optim.Optimizer, None]:
+        """Of what learns; no step is ever taken with it, since `loss` refuses."""
+        return torch.optim.AdamW(self.parameters()), None
+
+
 class ContrastiveMethod(Method):
     """A method whose objective compares the records of a batch.
 

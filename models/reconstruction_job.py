@@ -215,7 +215,7 @@ def _judge_by_classifier(work: _Work) -> tuple[list[str], Founder]:
         raise TrainingError(f"task {job.task!r} lacks records in the training, validation or test folds; check folds and labels")
     parts = Parts(train_N, validation_N, np.sort(np.concatenate([validation_N, test_N])))
     how = Finetuning(job.epochs, job.batch_size, job.lr)
-    words = f"{founder.title}; {how.recipe(len(train_N)).words(job.task_kind)}"
+    words = f"{founder.title}; {how.recipe.words(job.task_kind)}"
     tables: list[str] = []
 
     def shown(source: str, positions_N: IntArray) -> Labelled:

@@ -131,7 +131,8 @@ def test_the_recipe_balances_classes_and_chooses_by_macro_f1() -> None:
     recipe = SPEC.head_recipes(SPEC.configure("paper"))[FINETUNE]
     assert (recipe.lr, recipe.weight_decay, recipe.batch_size, recipe.epochs, recipe.clip) == (3e-4, 1e-2, 64, 60, 1.0)
     assert (recipe.select, recipe.balance, recipe.keep) == ("macro_f1", True, "best")
-    assert recipe.patience == 10 * recipe.look_every and recipe.warmup == 3 * recipe.look_every
+    counted = recipe.on(64 * 36 + 5)
+    assert (counted.warmup, counted.look_every, counted.patience) == (3 * 36, 36, 10 * 36)
     assert recipe.of_arm("random_init").frozen
 
 

@@ -5,21 +5,19 @@ It learns from labels alone, by the protocol `finetune`; what its classifier rea
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from models.encoders.vision_mamba import MambaBlock, MambaShape, VisionMamba
-from models.errors import ConfigurationError
-from models.method import Method
+from models.method import SupervisedMethod
 from models.methods.ecg_mamba.signals import fit, recorded_samples, standardise
 from models.methods.ecg_mamba.spec import EcgMambaConfig
-from models.types import Batch, Features, Losses
+from models.types import Batch, Features
 
 _WITHOUT_DECAY = ("A_log", "class_token", "position")
 """Parameters of more than one axis that are no weights; norms, biases and D have one axis."""
 
 
-class EcgMamba(Method):
+class EcgMamba(SupervisedMethod):
     """Normalisation and network."""
 
     config: EcgMambaConfig
@@ -49,18 +47,6 @@ class EcgMamba(Method):
         for block in self.network.blocks:
             assert isinstance(block, MambaBlock)
             block.dropout = nn.Dropout(rate)
-
-    def loss(self, batch: Batch) -> Losses:
-        """There is none without a task.
-
-        Raises:
-            ConfigurationError: always.
-        """
-        raise ConfigurationError("ECG-Mamba has no pretraining; leave max_steps at 0 and train it with the protocol finetune")
-
-    def optimizers(self, total_steps: int) -> tuple[torch.optim.Optimizer, None]:
-        """Adam; only reached when somebody asks for pretraining, which `loss` refuses."""
-        return torch.optim.Adam(self.parameters(), lr=self.config.finetune_lr), None
 
 
 def _shape(config: EcgMambaConfig) -> MambaShape:

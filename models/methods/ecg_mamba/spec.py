@@ -32,7 +32,8 @@ class EcgMambaConfig(TrainingConfig):
         finetune_schedule: of the learning rate; "noam" follows from width and warm-up, "cosine" has its peak at `finetune_lr`.
         warmup: its steps of warm-up.
         finetune_epochs: passes over the training records instead of `finetune_steps`.
-        look_every: steps between two looks at the validation folds; after five without a better one training stops.
+        look_every: steps between two looks at the validation folds; after five without a better one training stops. With
+            `finetune_epochs` there is one look a pass.
         mix: whether a growing share of the training records is mixed with others (`models.mixup`).
         balance: whether the positives of rare classes count more.
     """
@@ -73,9 +74,7 @@ _PAPER = EcgMambaConfig(
     finetune_epochs=60,
     finetune_batch_size=30,
     finetune_lr=8e-4,
-    look_every=2353,
 )
-"""A look every 2,353 steps is one a pass over four fifths of the Challenge of 2021; that of 2020 has 1,149."""
 
 PRESETS = {
     "tiny": _TINY,
@@ -87,7 +86,7 @@ PRESETS = {
 
 def head_recipes(config: EcgMambaConfig) -> dict[str, HeadRecipe]:
     """Adam without weight decay, by Noam's schedule with its peak of 1 / sqrt(width warm-up); the look with the best AUPRC is kept."""
-    noam = config.finetune_schedule == "noam"
+    noam, looks = config.finetune_schedule == "noam", 1 if config.finetune_epochs else config.look_every
     recipe = HeadRecipe(
         twin="frozen",
         steps=config.finetune_steps,
@@ -102,8 +101,9 @@ def head_recipes(config: EcgMambaConfig) -> dict[str, HeadRecipe]:
         schedule=config.finetune_schedule,
         warmup=config.warmup,
         clip=1.0,
-        look_every=config.look_every,
-        patience=5 * config.look_every,
+        look_every=looks,
+        patience=5 * looks,
+        in_passes=("look_every", "patience") if config.finetune_epochs else (),
         select="macro_auprc",
         balance=config.balance,
         mix=config.mix,

@@ -15,13 +15,13 @@ from models.encoders.s4 import STATE_PARAMETERS
 from models.encoders.xresnet1d import ConcatPoolHead
 from models.errors import ConfigurationError
 from models.layers import scale_to_unit
-from models.method import Method
+from models.method import SupervisedMethod
 from models.methods.supervised.spec import SupervisedConfig
 from models.signal_scale import SignalScale
-from models.types import Batch, Features, Losses
+from models.types import Batch, Features
 
 
-class Supervised(Method):
+class Supervised(SupervisedMethod):
     """A backbone over records scaled to [0, 1]."""
 
     config: SupervisedConfig
@@ -58,18 +58,6 @@ class Supervised(Method):
     def decays(self, parameter: str, value: Tensor) -> bool:
         """Weight decay holds for everything, as in the benchmark's code, but for how the states of S4 move."""
         return parameter.rpartition(".")[2] not in STATE_PARAMETERS
-
-    def loss(self, batch: Batch) -> Losses:
-        """There is none without a task.
-
-        Raises:
-            ConfigurationError: always.
-        """
-        raise ConfigurationError("the supervised baseline has no pretraining; leave max_steps at 0 and train it with the protocol finetune")
-
-    def optimizers(self, total_steps: int) -> tuple[torch.optim.Optimizer, None]:
-        """AdamW; only reached when somebody asks for pretraining, which `loss` refuses."""
-        return torch.optim.AdamW(self.parameters(), lr=self.config.finetune_lr), None
 
 
 class Standardised(Supervised):

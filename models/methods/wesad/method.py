@@ -8,18 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from models.encoders.patch_transformer import PatchTransformer, PatchTransformerShape
-from models.errors import ConfigurationError
 from models.layers import SelfAttention
-from models.method import Method
+from models.method import SupervisedMethod
 from models.methods.wesad.spec import WesadConfig
 from models.signal_scale import SignalScale
-from models.types import Batch, Features, Losses
+from models.types import Batch, Features
 
 _STILL = 1e-6
 """Smallest deviation that a window is divided by, in the signal's unit."""
 
 
-class WesadTransformer(Method):
+class WesadTransformer(SupervisedMethod):
     """The network of one signal. What it is normalised by belongs to the signal that it is shown, not to its weights."""
 
     config: WesadConfig
@@ -70,18 +69,6 @@ class WesadTransformer(Method):
                 module.p = rate
             elif isinstance(module, SelfAttention):
                 module.dropout = rate
-
-    def loss(self, batch: Batch) -> Losses:
-        """There is none without a task.
-
-        Raises:
-            ConfigurationError: always.
-        """
-        raise ConfigurationError("the WESAD transformers have no pretraining; leave max_steps at 0 and train with the protocol finetune")
-
-    def optimizers(self, total_steps: int) -> tuple[torch.optim.Optimizer, None]:
-        """AdamW; only reached when somebody asks for pretraining, which `loss` refuses."""
-        return torch.optim.AdamW(self.parameters(), lr=self.config.finetune_lr), None
 
 
 def per_window(signal_BT: Tensor) -> Tensor:

@@ -20,9 +20,6 @@ from models.types import Modality
 CHEST = ("ECG", "EDA", "EMG", "RESP", "TEMP", "ACC")
 """The six signals, each one channel; ACC is the length of the acceleration."""
 
-_STEPS_PER_EPOCH = 36
-"""Of 64 of the 2,300 training windows of a subject split; looks, warm-up and patience are spaced for it."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class WesadConfig(TrainingConfig):
@@ -83,10 +80,10 @@ class WesadConfig(TrainingConfig):
 
 def head_recipes(config: WesadConfig) -> Mapping[str, HeadRecipe]:
     """AdamW, three epochs of warm-up, a cosine; the epoch with the best macro F1 of the validation windows, ten without a better one end it."""
-    every = _STEPS_PER_EPOCH if config.finetune_batch_size >= 64 else 4
     recipe = HeadRecipe(
         epochs=config.finetune_epochs, batch_size=config.finetune_batch_size, lr=config.finetune_lr, schedule="cosine", final_lr=0.0,
-        warmup=3 * every, weight_decay=1e-2, clip=1.0, look_every=every, patience=10 * every, select="macro_f1", balance=True, twin="frozen",
+        warmup=3, weight_decay=1e-2, clip=1.0, look_every=1, patience=10, in_passes=("warmup", "look_every", "patience"),
+        select="macro_f1", balance=True, twin="frozen",
     )  # fmt: skip
     return {FINETUNE: recipe}
 
