@@ -19,6 +19,7 @@ from assets.materialize import WorkspaceResource, asset_key, explained, require,
 from assets.outputs import Built, Key, Output, OutputError, Workspace, identify, write_atomic
 from assets.settings import Settings
 from assets.training import Inputs, dataset_deps, inputs_for, job_base, mapped, partitions_for, plain, split_folds
+from models.config import weights_option
 from models.errors import ConfigurationError
 from models.registry import get_spec
 from models.spec import MethodSpec, Stage
@@ -203,13 +204,13 @@ def data_files(inputs: Inputs, upstream: dict[str, Output]) -> dict[str, Any]:
     }
 
 
-def supplied_weights(settings: Settings, options: Any, option: str = "text_weights") -> dict[str, Any]:
-    """Path and access class of the local weights that an option of a configuration asks for by name; nothing for none.
+def supplied_weights(settings: Settings, options: Any, option: str | None = None) -> dict[str, Any]:
+    """Path and access class of the local weights that an option of a configuration (by default those of its encoder) asks for by name; nothing for none.
 
     Raises:
         ConfigurationError: the settings do not supply them.
     """
-    name = getattr(options, option, None)
+    name = getattr(options, option or weights_option(options) or "", None)
     if not name:
         return {"path": None, "access": "open"}
     if name not in settings.weights:

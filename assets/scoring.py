@@ -104,11 +104,32 @@ def score_table(
         if len(single.record_id):
             interval = patient_bootstrap(single.scores_NC, single.labels_NC, single.patient_id, n_resamples, seed)
             rows.append(_row(single, SINGLE_LABEL, interval, _about(interval, [])))
+    if test.origin.kind == "single_label":
+        rows += _of_the_likeliest(test, seed, n_resamples)
     if test.origin.protocol in LOGIT_PROTOCOLS:
         for name, values in (("macro_ece", calibration_error_per_class), ("macro_brier", brier_per_class)):
             rows.append(_plain(test, name, float(values(probabilities(test), test.labels_NC).mean()), len(test.classes), 0))
     for name, value in zip(test.classes, per_class, strict=True):
         rows.append(_plain(test, f"auroc:{name}", float(value), int(not np.isnan(value)), int(np.isnan(value))))
+    return rows
+
+
+def _of_the_likeliest(test: Predictions, seed: int, n_resamples: int) -> list[dict[str, Any]]:
+    """Accuracy (with its interval), macro precision, recall and F1 of the likeliest class where exactly one holds, and those of each class."""
+    import numpy as np
+
+    from models.metrics.confusion import confusion, macro_scores
+    from models.metrics.retrieval import mean_estimate
+
+    true_N, called_N = test.labels_NC.argmax(axis=1), test.scores_NC.argmax(axis=1)
+    count_CC = confusion(true_N, called_N, len(test.classes))
+    rows = [_plain(test, name, value, len(test.classes), 0) for name, value in macro_scores(count_CC).items()]
+    right = mean_estimate((true_N == called_N).astype(float), patient_ids=test.patient_id.tolist(), n=n_resamples, seed=seed)
+    rows[0] |= {"low": right.low, "high": right.high, "interval": f"95% patient bootstrap, {n_resamples} resamples"}
+    with np.errstate(invalid="ignore"):
+        each = {"recall": np.diag(count_CC) / count_CC.sum(axis=1), "precision": np.diag(count_CC) / count_CC.sum(axis=0)}
+    for name, values in each.items():
+        rows += [_plain(test, f"{name}:{c}", float(v), int(v == v), int(v != v)) for c, v in zip(test.classes, values, strict=True)]
     return rows
 
 

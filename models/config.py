@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from models.errors import ConfigurationError
 from models.types import LEADS
 
 WEIGHTS_TOLERANCE = 1e-6
 """By how much the weights of a mixture may miss 1."""
+
+
+def weights_option(config: Any) -> str | None:
+    """The option by which a configuration names local weights of a text or picture network; None where it names none."""
+    return next((option for option in ("text_weights", "picture_weights") if getattr(config, option, None)), None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import expit, logit, softmax
 
 from models.data import AnyStore, IntArray
 from models.errors import ConfigurationError, TrainingError
@@ -49,6 +49,16 @@ def random_starts(recorded_B: IntArray, crop: int, seed: int, step: int) -> IntA
     return start_B
 
 
+def shifted_starts(recorded_B: IntArray, crop: int, stride: int, shift: int, seed: int, step: int) -> IntArray:
+    """The same, at most `shift` samples behind one of the crops at a stride and within what was recorded."""
+    rng = np.random.default_rng([seed, step])
+    last_B = recorded_B - crop
+    start_B: IntArray = np.minimum(
+        rng.integers(0, last_B // stride, endpoint=True) * stride + rng.integers(0, shift, len(last_B), endpoint=True), last_B
+    )
+    return start_B
+
+
 def strided_starts(recorded_N: IntArray, crop: int, stride: int) -> tuple[IntArray, IntArray]:
     """All crops at a stride that lie within what was recorded.
 
@@ -78,16 +88,17 @@ def cut(batch: Batch, record_M: IntArray, start_M: IntArray, crop: int) -> Batch
     return Batch(signal_MLT, batch.row_B[torch.from_numpy(record_M)], present_BL=present_ML)
 
 
-def aggregate(scores_MC: NDArray[np.float32], record_M: IntArray, how: Aggregate) -> NDArray[np.float32]:
-    """Scores of records (N, C) from those of their crops: the mean of logits, the class-wise maximum, or the mean of their softmax.
+def aggregate(scores_MC: NDArray[np.float32], record_M: IntArray, how: Aggregate, exclusive: bool = True) -> NDArray[np.float32]:
+    """Scores of records (N, C) from those of their crops: the mean of logits, the class-wise maximum, or the mean of probabilities.
 
     The maximum of logits is that of their sigmoids, but the mean of logits is not that of probabilities. Of mean probabilities the
-    logarithm is given, whose softmax they are.
+    logits are given: their logarithm where classes exclude each other, whose softmax they are, else log(p / (1 - p)).
 
     Args:
         scores_MC: logits of the crops.
         record_M: to which record each belongs, ascending from 0 without gaps.
         how: of the three.
+        exclusive: whether probabilities are the softmax of logits, or the sigmoid of each.
     """
     first_N = np.flatnonzero(np.diff(record_M, prepend=-1))
     if how == "maximum":
@@ -96,8 +107,9 @@ def aggregate(scores_MC: NDArray[np.float32], record_M: IntArray, how: Aggregate
     count_N = np.diff(first_N, append=len(record_M))
     values_MC = scores_MC.astype(np.float64)
     if how == "mean_probability":
-        values_MC = softmax(values_MC, axis=1)
+        values_MC = softmax(values_MC, axis=1) if exclusive else expit(values_MC)
     mean_NC = np.add.reduceat(values_MC, first_N, axis=0) / count_N[:, None]
     if how == "mean_probability":
-        mean_NC = np.log(np.maximum(mean_NC, np.finfo(np.float32).tiny))
+        least = float(np.finfo(np.float32).tiny)
+        mean_NC = np.log(np.maximum(mean_NC, least)) if exclusive else logit(mean_NC.clip(least, 1 - np.finfo(np.float64).epsneg))
     return mean_NC.astype(np.float32)

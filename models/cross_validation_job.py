@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.checkpoint import load_encoder, parse_config, read_config
-from models.data import Labelled, labelled_records
+from models.data import Labelled, batch_of, labelled_records
 from models.embeddings import device_of
 from models.finetune import Parts, train_head
 from models.head_job import make_origin
@@ -25,7 +25,9 @@ from models.jobs import CrossValidationJob
 from models.predictions import Origin, Predictions, write_predictions
 from models.progress import Progress
 from models.registry import get_spec
+from models.signal_scale import measure_scale, spread, stack_scales
 from models.splits_named import Fold, Rows, named_split, shared_patients
+from models.store import Store
 
 VALIDATION, TEST = 1, 2
 """What stands in the column `fold` of these tables."""
@@ -75,7 +77,13 @@ def _fold(job: CrossValidationJob, recipe: HeadRecipe, data: Labelled, fold: Fol
     """Train on one fold and score its validation and test records."""
     judged_N = np.concatenate([fold.validation_N, fold.test_N])
     parts = Parts(fold.train_N, fold.validation_N, judged_N)
-    done = train_head(load_encoder(job.bundle), recipe, data, parts, job.seed, device_of(job.accelerator))
+    encoder = load_encoder(job.bundle)
+    # What the network is normalised by comes from the fold's own training records, not from those of the dataset's split.
+    rows_N = data.rows_N[fold.train_N]
+    if encoder.needs_scale and isinstance(data.store, Store):
+        encoder.set_scale(stack_scales([("", *measure_scale(data.store, rows_N))]))
+    encoder.measure(batch_of(data.store, rows_N[positions]) for positions in spread(len(rows_N)))
+    done = train_head(encoder, recipe, data, parts, job.seed, device_of(job.accelerator))
     part_N: NDArray[np.int64] = np.repeat([VALIDATION, TEST], [len(fold.validation_N), len(fold.test_N)]).astype(np.int64)
     return Predictions(
         origin,

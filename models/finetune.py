@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.crops import aggregate, cut, random_starts, recorded_samples, strided_starts
+from models.crops import aggregate, cut, random_starts, recorded_samples, shifted_starts, strided_starts
 from models.data import AnyStore, BatchOrder, IntArray, Labelled, StepLoader, batch_of
 from models.errors import ConfigurationError, TrainingError
 from models.head_objectives import Objective, objective_of
-from models.head_optimizer import build_optimizer
+from models.head_optimizer import Halving, build_optimizer
 from models.head_recipes import HeadRecipe
 from models.heads import EpochReport
 from models.image_store import ImageStore
@@ -99,6 +99,8 @@ def train_head(
             continue
         value = objective.value(look(parts.validation_N), data.labels_NC[parts.validation_N])
         history.append(EpochReport(step, total / step, value))
+        if isinstance(schedule, Halving):
+            schedule.look(value)
         if recipe.keep == "last" or math.isnan(value) or value > best:
             state, chosen, best = network.learned(), step, best if math.isnan(value) else value
         if recipe.patience is not None and step - chosen >= recipe.patience:
@@ -156,16 +158,24 @@ def _batches(
         chosen = order.positions(step)
         batch = batch_of(source, data.rows_N[train_N[chosen]], device)
         if recipe.crop is not None and recorded_N is not None:
-            batch = cut(batch, np.arange(len(chosen)), random_starts(recorded_N[chosen], recipe.crop, seed, step), recipe.crop)
+            batch = cut(batch, np.arange(len(chosen)), _starts(recipe, recorded_N[chosen], recipe.crop, seed, step), recipe.crop)
         batch = replace(batch, labels_BC=torch.from_numpy(target_NC[chosen]).to(device))
         return mixed(batch, step // (len(train_N) // order.batch_size), seed, step) if recipe.mix else batch
 
     return read
 
 
+def _starts(recipe: HeadRecipe, recorded_B: IntArray, crop: int, seed: int, step: int) -> IntArray:
+    """Where the crops of a step begin."""
+    if recipe.stride is None or recipe.shift is None:
+        return random_starts(recorded_B, crop, seed, step)
+    return shifted_starts(recorded_B, crop, recipe.stride, recipe.shift, seed, step)
+
+
 def _step(network: Classifier, objective: Objective, batch: Batch, optimizer: torch.optim.Optimizer, data: Labelled) -> float:
     assert batch.labels_BC is not None, "training batches have targets"
-    loss = objective.loss(network(batch), batch.labels_BC)
+    outputs = network(batch)
+    loss = objective.loss(outputs, batch.labels_BC.repeat_interleave(len(outputs) // len(batch), dim=0))
     value = loss.item()
     if not math.isfinite(value):
         raise TrainingError(
@@ -184,11 +194,13 @@ def _scores(
 ) -> NDArray[np.float32]:
     """Scores (N, C) of records, those of a record's crops aggregated."""
     network.eval()
-    found = []
+    found, how = [], "mean" if data.kind == "regression" else network.recipe.aggregate
     with torch.inference_mode():
         for start in range(0, len(positions), _RECORDS):
             batch, record_M = _all_crops(network.recipe, data, source, positions[start : start + _RECORDS], device)
-            found.append(aggregate(network(batch).cpu().numpy(), record_M, network.recipe.aggregate))
+            outputs = network(batch).cpu().numpy()
+            record_M = np.repeat(record_M, len(outputs) // len(record_M))
+            found.append(aggregate(outputs, record_M, how, exclusive=data.kind == "single_label"))
     outputs_NC = np.concatenate(found)
     bad_N = ~np.isfinite(outputs_NC).all(axis=1)
     if bad_N.any():

@@ -31,7 +31,26 @@ def build_optimizer(
     if recipe.schedule == "one_cycle":
         peaks = [group["lr"] for group in groups]
         return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=peaks, total_steps=max(recipe.steps, 2))
+    if recipe.schedule == "plateau":
+        return optimizer, Halving(optimizer, recipe.plateau)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(recipe, step) / recipe.lr)
+
+
+class Halving(torch.optim.lr_scheduler.LambdaLR):
+    """Halves the learning rates after more than `patience` looks in a row that do no better than the best before."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, patience: int) -> None:
+        self._patience, self._best, self._waited, self._factor = patience, -math.inf, 0, 1.0
+        super().__init__(optimizer, lambda _: self._factor)
+
+    def look(self, value: float) -> None:
+        """Take note of how good the network is; larger is better, and NaN counts as better, as in training. Holds from the next step on."""
+        if value <= self._best:
+            self._waited += 1
+        else:
+            self._best, self._waited = self._best if math.isnan(value) else value, 0
+        if self._waited > self._patience:
+            self._factor, self._waited = self._factor / 2, 0
 
 
 def parameter_groups(network: Classifier, learns: Sequence[nn.Parameter], recipe: HeadRecipe) -> list[dict[str, Any]]:

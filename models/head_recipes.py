@@ -48,7 +48,8 @@ class HeadRecipe:
         lr: peak learning rate.
         final_lr: at the end of "cosine" and "linear".
         schedule: "constant", "cosine" to `final_lr`, "linear" (a line to it), "noam" (falls with the root of the step), each after a
-            linear warm-up, or "one_cycle" as torch's defaults.
+            linear warm-up, "plateau" (halved after more than `plateau` looks without a better one), or "one_cycle" as torch's defaults.
+        plateau: looks that do no better before the rate is halved.
         warmup: steps of warm-up.
         first_lr: where warm-up starts.
         weight_decay: of AdamW; on what `Method.decays` says and on the head's matrices.
@@ -62,8 +63,9 @@ class HeadRecipe:
             each other, else at a threshold of 0.5). Numbers are judged by their error.
         crop: samples of a crop; None reads whole records. Training takes one random crop of each record it sees.
         stride: samples between the crops that evaluation takes; the scores of a record's crops are aggregated.
-        aggregate: "mean" of the crops' logits, class-wise "maximum", or "mean_probability", of the softmax of classes that exclude
-            each other.
+        shift: by how many samples training crops may begin later than one of these; None lets them begin anywhere.
+        aggregate: "mean" of the crops' logits, class-wise "maximum", or "mean_probability", whose
+            logits are stored. Of numbers it is always the mean.
         loss: of multi-label tasks.
         balance: whether rare classes count more: binary cross-entropy weighs positives by (n - n_k) / n_k, at most 20;
             cross-entropy weighs class k of C by n / (C n_k).
@@ -85,7 +87,8 @@ class HeadRecipe:
     eps: float = 1e-8
     lr: float = 3e-3
     final_lr: float | None = None
-    schedule: Literal["constant", "cosine", "linear", "noam", "one_cycle"] = "one_cycle"
+    schedule: Literal["constant", "cosine", "linear", "noam", "one_cycle", "plateau"] = "one_cycle"
+    plateau: int = 3
     warmup: int = 0
     first_lr: float = 0.0
     weight_decay: float = 1e-2
@@ -98,6 +101,7 @@ class HeadRecipe:
     select: Select = "macro_auroc"
     crop: int | None = None
     stride: int | None = None
+    shift: int | None = None
     aggregate: Literal["mean", "maximum", "mean_probability"] = "mean"
     loss: Loss = "bce"
     balance: bool = False
@@ -110,6 +114,8 @@ class HeadRecipe:
             raise ConfigurationError("a head recipe has a crop with a stride, or neither")
         if self.crop is not None and self.stride is not None and not 0 < self.stride <= self.crop:
             raise ConfigurationError(f"a stride of {self.stride} samples does not fit crops of {self.crop}; choose 1 to the crop's length")
+        if self.shift is not None and (self.stride is None or not 0 <= self.shift <= self.stride):
+            raise ConfigurationError(f"a shift of {self.shift} samples does not fit a stride of {self.stride}; choose 0 to the stride")
         if (self.schedule in ("cosine", "linear")) != (self.final_lr is not None):
             raise ConfigurationError(
                 f"a head recipe with a {self.schedule} schedule and final_lr {self.final_lr}: cosine and linear need one"

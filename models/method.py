@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -46,6 +46,9 @@ class Method(nn.Module, ABC):
 
     def set_scale(self, scale: SignalScale) -> None:
         """Take over mean and spread of the training signals, for networks that normalise by constants. Default: nothing."""
+
+    def measure(self, batches: Iterable[Batch]) -> None:
+        """Learn constants from training records before training; those that are not asked for are not read. Default: nothing."""
 
     def after_step(self, step: int, total_steps: int) -> None:
         """What follows an optimiser step (a teacher that follows its student, say).
@@ -127,7 +130,11 @@ class Method(nn.Module, ABC):
         return [p for p in self.parameters() if p.requires_grad]
 
     def finetune_features(self, features: Features) -> Tensor:
-        """What the classifier of a fine-tuned network reads, (B, F). Default: the pooled features."""
+        """What the classifier of a fine-tuned network reads, (B, F). Default: the pooled features.
+
+        Or several rows a recording, as many of each, one recording after the other: each is learned from by itself, and their scores
+        become one as those of crops do (`HeadRecipe.aggregate`).
+        """
         return features.pooled_BF
 
     def set_dropout(self, rate: float) -> None:

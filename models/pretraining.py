@@ -17,7 +17,7 @@ import torch
 
 from models.acceleration import allow_tf32, choose_precision, compile_parts, pinned
 from models.checkpoint import Provenance, load_encoder, parse_config, weights_sha256, write_bundle
-from models.config import TrainingConfig
+from models.config import TrainingConfig, weights_option
 from models.data import StepLoader, TrainingData
 from models.embeddings import device_of
 from models.errors import ConfigurationError
@@ -29,6 +29,7 @@ from models.mixture import open_mixture
 from models.pretraining_loop import Loop, build_callback, build_module
 from models.progress import MetricsFile, Progress
 from models.registry import create_method, get_spec
+from models.signal_scale import spread
 from models.throughput import count_parameters, flops_per_record, spell_speed
 from models.training_state import LAST, PREVIOUS, checkpoint_io, latest
 
@@ -59,6 +60,7 @@ def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any] | None:
     if method.needs_scale:
         scale = train.scale()
         method.set_scale(scale if mixture is None else scale.followed_by(inputs.training_data(job.train_folds).scale()))
+    method.measure(train.batch(positions) for positions in spread(len(train)))
     steps = config.total_steps(per_pass(train, config))
     origin = Provenance(
         method=job.method,
@@ -190,10 +192,11 @@ def _config(job: PretrainJob) -> TrainingConfig:
 
 def _create(job: PretrainJob, config: Any, train: TrainingData) -> Method:
     torch.manual_seed(job.seed)
-    if getattr(config, "text_weights", None) is None:
+    option = weights_option(config)
+    if option is None:
         method = create_method(job.method, config, job.stage)
     else:
-        method = create_method(job.method, dataclasses.replace(config, text_weights=job.text_weights), job.stage)
+        method = create_method(job.method, dataclasses.replace(config, **{option: job.text_weights}), job.stage)
         method.config = config  # the bundle names the weights, not the place where they happened to lie
     method.prepare(train.vocabulary())
     if job.first_stage is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +63,13 @@ def measure_scale(store: Store, rows_N: NDArray[np.int64]) -> tuple[NDArray[np.f
     variance_L = np.divide(square_L, count_L, out=np.zeros(n_channels), where=seen) - offset_L**2
     std_L = np.sqrt(np.maximum(variance_L, 0))
     return np.where(seen, shift_L1[:, 0] + offset_L, 0.0), np.where(std_L > 1e-9, std_L, 1.0)
+
+
+def spread(n_records: int, most: int = 1024, at_once: int = 16) -> Iterator[NDArray[np.int64]]:
+    """Positions, a few at a time, of at most so many records, evenly over all: enough to measure a constant from."""
+    chosen_N = np.unique(np.linspace(0, n_records - 1, min(most, n_records)).astype(np.int64))
+    for start in range(0, len(chosen_N), at_once):
+        yield chosen_N[start : start + at_once]
 
 
 def stack_scales(parts: Sequence[tuple[str, NDArray[np.float64], NDArray[np.float64]]]) -> SignalScale:

@@ -8,7 +8,6 @@ A result carries the name of its split, for the name says what may leak:
 `first_tenth`          of the patients by name the first tenth judges, the last twentieth of the others chooses (WearECG)
 `records`              70/10/20 of the recordings, labels spread evenly; the windows or images of one stay together
 `random_window`        70/10/20 of the windows, whoever they come from, labels spread evenly: the same people everywhere
-`images_random`        the same of images
 `within_subject_time`  of each recording the first 60 % of its windows, the next 10 %, the last 30 %: the same people everywhere
 
 Splits are functions of ids, labels and seed, not of the order of rows. Letters: N rows, G groups of rows that stay together, P parts,
@@ -197,6 +196,5 @@ _SPLITS: dict[str, Callable[[Rows, int], list[Fold]]] = {
     "first_tenth": _first_tenth,
     "records": _records,
     "random_window": _windows,
-    "images_random": _windows,
     "within_subject_time": _within_subject_time,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,6 +50,8 @@ def readers_serve(
     from orchestration.reading_page import make_server
 
     kept = answers or packet.resolve().parent / ANSWERS
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell leaves SIGINT ignored in what it starts in the background
+        signal.signal(number, signal.default_int_handler)
     with make_server(packet, kept, host, port) as server:
         console.print(f"reading page: http://{host}:{server.server_address[1]}  answers: {kept}", soft_wrap=True)
         try:

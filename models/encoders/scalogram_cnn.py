@@ -8,7 +8,6 @@ Letters beside those of `models.types`: M pictures, R rows (signals), W columns 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +18,6 @@ from models.encoders.resnet2d import ResNet2d, create_resnet2d
 from models.encoders.shapes import ResNetShape
 from models.errors import ConfigurationError
 
-Family = Literal[
-    "resnet50", "densenet121", "mobilenet_v3_large", "efficientnet_b0", "residual_mini", "cnn1d", "cnn_lstm", "cnn_lstm_record"
-]
 PICTURES = ("resnet50", "densenet121", "mobilenet_v3_large", "efficientnet_b0", "residual_mini")
 """Families that see pictures; the others see rows."""
 

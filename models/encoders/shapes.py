@@ -10,6 +10,11 @@ BackboneName = Literal[
     "xresnet_mini", "xresnet1d101", "s4_mini", "s4", "cnn"
 ]  # fmt: skip
 
+ScalogramFamily = Literal[
+    "resnet50", "densenet121", "mobilenet_v3_large", "efficientnet_b0", "residual_mini", "cnn1d", "cnn_lstm", "cnn_lstm_record"
+]
+"""Networks over stacked scalograms (`models.encoders.scalogram_cnn`)."""
+
 
 @dataclass(frozen=True)
 class ResNetShape:

@@ -146,6 +146,12 @@ def test_of_exclusive_classes_the_softmax_is_judged() -> None:
     shares = np.exp(test.scores_NC) / np.exp(test.scores_NC).sum(axis=1, keepdims=True)
     assert found["macro_auroc"]["value"] == pytest.approx(roc_auc_score(test.labels_NC, shares, average="macro"), abs=1e-6)
     np.testing.assert_allclose(probabilities(test).sum(axis=1), 1)
+    right = [int(row.argmax()) == int(label.argmax()) for row, label in zip(test.scores_NC, test.labels_NC, strict=True)]
+    accuracy = found["accuracy"]
+    assert accuracy["value"] == pytest.approx(sum(right) / len(right)) and accuracy["low"] < accuracy["value"] < accuracy["high"]
+    recalls = [sum(r for r, label in zip(right, test.labels_NC, strict=True) if label[c]) / test.labels_NC[:, c].sum() for c in range(3)]
+    assert [found[f"recall:{c}"]["value"] for c in test.classes] == pytest.approx(recalls)
+    assert found["macro_recall"]["value"] == pytest.approx(sum(recalls) / 3)
     apart = by_metric(score_table(replace(shifted, origin=whole.origin), (9,), (10,), n_resamples=20))
     assert apart["macro_auroc"]["value"] < found["macro_auroc"]["value"] - 0.05
 

@@ -33,7 +33,7 @@ def test_clean_outputs_of_every_stage_pass(make_world: Any, access: str) -> None
         world.head(),
         world.evaluation(),
     ]
-    elsewhere = {"pairing", "questions", "transfer", "cross_validation", *FIRST_STAGES}  # worlds of their own, and bundles as the encoder's
+    elsewhere = {"pairing", "questions", "transfer", "cross_validation", "cross_modality", *FIRST_STAGES}  # worlds of their own
     assert {o.key.stage for o in stages} == set(BLOCKING) - elsewhere
     for output in stages:
         for verdict in run_checks(world.workspace, output):

@@ -143,11 +143,11 @@ def test_kill_9_of_everything_then_the_same_command_goes_on_and_ends_with_the_sa
 
 def test_bad_input_is_one_clear_message(home: Path) -> None:
     for arguments, message in (
-        (["run", "nonsense"], "there is no method 'nonsense'; choose one of csfm, ecg_jepa, melp, merl, more"),
+        (["run", "nonsense"], "there is no method 'nonsense'; choose one of csfm, ecg_jepa, ecg_mamba, melp, merl, more"),
         (["run", "merl", "-d", "nonsense"], "there is no dataset 'nonsense'"),
         (["run", "merl", "-o", "nonsense=1"], "has no option nonsense"),
         (["run", "merl", "-d", "ptb_xl"], "ptbxl_database.csv"),
-        (["run", "merl", "--preset", "repository"], "name their folder in settings.yaml as `weights.medcpt`"),
+        (["run", "merl", "--preset", "repository"], "name their place in settings.yaml as `weights.medcpt`"),
         (["materialize", "raw/nonsense"], "there is no asset 'raw/nonsense'"),
         (["materialize", "cleaned/synthetic"], "has no partition None; choose one of csfm_250hz, filtered"),
         (["materialize", "encoder/merl", "--partition", "synthetic", "--preset", "nonsense"], "preset"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.special import expit
 
-from models.crops import aggregate, cut, random_starts, recorded_samples, strided_starts
+from models.crops import aggregate, cut, random_starts, recorded_samples, shifted_starts, strided_starts
 from models.errors import ConfigurationError, TrainingError
 from models.image_store import ImageStore
 from models.store import Store, open_store
@@ -79,6 +79,17 @@ def test_random_crops_depend_on_seed_and_step_alone_and_reach_both_ends() -> Non
     assert set(first_B[:-1].tolist()) == set(range(11)) and first_B[-1] == 0
     assert (first_B != random_starts(recorded_B, 10, seed=3, step=8)).any()
     assert (first_B != random_starts(recorded_B, 10, seed=4, step=7)).any()
+
+
+@pytest.mark.parametrize("shift", [0, 30, 100])
+def test_crops_may_begin_where_those_of_evaluation_do_or_a_little_later(shift: int) -> None:
+    recorded_B = np.tile([1000, 1000, 450], 200)
+    start_B = np.concatenate([shifted_starts(recorded_B, 100, 100, shift, 3, step) for step in range(8)])
+    late_B = start_B % 100
+    assert (start_B >= 0).all() and (start_B <= np.tile(recorded_B, 8) - 100).all()
+    assert set(start_B[np.tile(recorded_B, 8) == 1000] // 100) == set(range(10))
+    assert late_B.max() == min(shift, 99) and (shift == 100 or (late_B <= shift).all())
+    np.testing.assert_array_equal(shifted_starts(recorded_B, 100, 100, shift, 3, 1), shifted_starts(recorded_B, 100, 100, shift, 3, 1))
 
 
 def test_a_record_shorter_than_a_crop_is_named_with_both_lengths(tmp_path: Path) -> None:

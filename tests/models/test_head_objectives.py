@@ -73,6 +73,9 @@ def test_a_records_probability_is_the_mean_of_those_of_its_crops() -> None:
     found = torch.from_numpy(aggregate(logits_MC, record_M, "mean_probability")).softmax(dim=1).numpy()
     each_MC = torch.from_numpy(logits_MC).softmax(dim=1).numpy()
     assert np.allclose(found, [each_MC[record_M == i].mean(axis=0) for i in range(3)], atol=1e-6)
+    apart = torch.from_numpy(aggregate(logits_MC, record_M, "mean_probability", exclusive=False)).sigmoid().numpy()
+    each_MC = torch.from_numpy(logits_MC).sigmoid().numpy()
+    assert np.allclose(apart, [each_MC[record_M == i].mean(axis=0) for i in range(3)], atol=1e-6)
 
 
 def test_a_twin_may_keep_its_network_and_learn_its_last_layer_only() -> None:

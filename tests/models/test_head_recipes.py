@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import ConfigurationError
-from models.head_optimizer import build_optimizer, learning_rate, parameter_groups
+from models.head_optimizer import Halving, build_optimizer, learning_rate, parameter_groups
 from models.head_recipes import ATTENTIVE, FINETUNE, FINETUNE_AFTER, HeadRecipe, house_recipes, recipe_of
 from models.readouts import Classifier
 from tests.models.echo import Echo, EchoConfig
@@ -95,11 +95,29 @@ def test_the_optimizer_follows_the_schedule_in_every_group(schedule: Any) -> Non
     assert all(row[0] == pytest.approx(row[-1] * 0.5**7) for row in seen if row[-1] > 0)
 
 
+def test_a_plateau_halves_the_rate_as_torchs_does() -> None:
+    values = [0.1, 0.3, 0.3, 0.2, 0.3, 0.3, 0.25, 0.3, 0.3, 0.31, 0.1, 0.1, 0.1, 0.1, 0.1]
+    encoder, recipe = Deep(), HeadRecipe(schedule="plateau", plateau=3, lr=1e-2, layer_decay=0.5)
+    optimizer, schedule = build_optimizer(Classifier(encoder, recipe, 3, 4), list(encoder.parameters()), recipe)
+    assert isinstance(schedule, Halving)
+    peer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1e-2)
+    judge = torch.optim.lr_scheduler.ReduceLROnPlateau(peer, mode="max", factor=0.5, patience=3, threshold=0.0)
+    for value in values:
+        optimizer.step()
+        schedule.look(value)
+        judge.step(value)
+        schedule.step()
+        assert max(g["lr"] for g in optimizer.param_groups) == pytest.approx(peer.param_groups[0]["lr"])
+    assert peer.param_groups[0]["lr"] == pytest.approx(1e-2 / 4)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"crop": 250}, "a crop with a stride"),
         ({"crop": 250, "stride": 251}, "stride of 251"),
+        ({"crop": 250, "stride": 125, "shift": 126}, "shift of 126"),
+        ({"shift": 0}, "shift of 0 samples does not fit a stride of None"),
         ({"schedule": "cosine"}, "cosine and linear need one"),
         ({"schedule": "constant", "final_lr": 0.0}, "cosine and linear need one"),
         ({"keep": "last"}, "has no patience"),

@@ -161,7 +161,9 @@ def test_finetuning_overfits_one_batch(name: str) -> None:
     everything, target_BC = batch(name, encoder), torch.eye(2).repeat(4, 1)
     data = Batch(everything.signal_BLT, everything.row_B)
     learning = encoder.finetune_parameters(Modality.ECG)
-    network = Classifier(encoder, HeadRecipe(), 2, encoder.finetune_features(encoder.encode(data)).shape[1])
+    read = encoder.finetune_features(encoder.encode(data))
+    network = Classifier(encoder, HeadRecipe(), 2, read.shape[1])
+    target_BC = target_BC.repeat_interleave(len(read) // ROWS, dim=0)  # several rows a recording have its label
     optimizer = torch.optim.AdamW([*learning, *network.head.parameters()], lr=3e-3)
     losses = []
     for _ in range(30):

@@ -66,7 +66,7 @@ def test_group5_has_groups_of_three() -> None:
     assert [len(people(rows, f.test_N)) for f in named_split("group5", rows, 0)] == [3] * 5
 
 
-@pytest.mark.parametrize("name", ["random_window", "images_random", "within_subject_time"])
+@pytest.mark.parametrize("name", ["random_window", "within_subject_time"])
 def test_splits_of_windows_share_their_subjects(name: str) -> None:
     rows = windows()
     (fold,) = named_split(name, rows, 0)

@@ -182,6 +182,32 @@ def test_the_best_look_is_kept_or_the_last(study: Study, labelled: tuple[Any, Pa
     assert train_head(encoder(study), dataclasses.replace(recipe, keep="last"), data, parts, 0, CPU).chosen == 20
 
 
+class Thirds(Echo):
+    """Each third of a recording is read by itself."""
+
+    def encode(self, batch: Batch) -> Features:
+        parts_BNF = self.gain / 1000 * batch.signal_BLT[:, 0, :99].reshape(len(batch), 3, 33)
+        return Features(parts_BNF.mean(dim=1), tokens_BNF=parts_BNF)
+
+    def finetune_features(self, features: Features) -> torch.Tensor:
+        assert features.tokens_BNF is not None
+        return features.tokens_BNF.flatten(0, 1)
+
+
+def test_several_rows_a_recording_are_learned_from_apart_and_scored_together(study: Study, labelled: tuple[Any, Parts]) -> None:
+    data, parts = labelled
+    data = dataclasses.replace(data, kind="single_label", labels_NC=np.eye(len(data.classes), dtype=np.int8)[data.rows_N % 2])
+    method = Thirds(EchoConfig())
+    recipe = HeadRecipe(steps=3, batch_size=8, look_every=3, patience=None, lr=1e-4, clip=None, aggregate="mean_probability")
+    done = train_head(method, recipe, data, parts, 0, CPU)
+    network = build_classifier(method, recipe, data, parts, 0, CPU)
+    network.load_state_dict(network.state_dict() | done.state)
+    with torch.inference_mode():
+        logits_MC = network(batch_of(data.store, data.rows_N[parts.judged_N]))
+    probability_NC = logits_MC.softmax(dim=1).reshape(-1, 3, len(data.classes)).mean(dim=1)
+    np.testing.assert_allclose(done.scores_NC, probability_NC.log(), rtol=1e-4, atol=1e-5)
+
+
 def test_patience_is_counted_in_steps_since_the_best_look(study: Study, labelled: tuple[Any, Parts]) -> None:
     """With a rate of nothing the first look is never beaten."""
     data, parts = labelled
