@@ -15,8 +15,9 @@ $(SETUP): pyproject.toml constraints.txt
 	@$(BIN)/einthoven setup
 	@touch $@
 
-demo: $(SETUP)  ## the whole way on the synthetic dataset, from raw records to a champion
-	@$(BIN)/einthoven run merl melp more symile ecg_jepa csfm --dataset synthetic --preset tiny
+demo: $(SETUP)  ## the whole way with all methods on simulated datasets, from raw records to a champion
+	@$(BIN)/einthoven run merl melp more symile ecg_jepa csfm ecg_mamba scalogram wearecg --dataset synthetic --preset tiny
+	@$(BIN)/einthoven run wesad --dataset synthetic_wearable --preset tiny
 	@echo
 	@echo "To look around: make ui, then open http://127.0.0.1:3000 (Dagster) and http://127.0.0.1:5000 (MLflow)"
 
