@@ -7,7 +7,26 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from assets.dataset import DatasetError
+from assets.dataset import DatasetError, Source
+
+
+def own_source(title: str, module: str) -> Source:
+    """Where a simulated dataset comes from: a module of the datasets of this package."""
+    return Source(
+        title=title,
+        version="1",
+        homepage=f"assets/datasets/{module}.py in Einthoven itself",
+        licence="CC0-1.0",
+        terms="made on this machine from a seed; nothing to download",
+        citation="none; simulated by Einthoven",
+    )
+
+
+def wave_files(folder: Path) -> list[Path]:
+    """The table of records, the facts, and the signals in `waves`, relative to the folder, sorted."""
+    found = [p for p in (folder / "waves").glob("*.*") if p.suffix in (".hea", ".dat")]
+    found += [p for p in (folder / "records.csv", folder / "dataset.json") if p.exists()]
+    return sorted(p.relative_to(folder) for p in found)
 
 
 def fill_folder(folder: Path, write: Callable[[Path], None]) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, ClassVar
 from assets.access import Access
 from assets.dataset import RECORD_COLUMNS, Channel, Dataset, DatasetError, Source, Task
 from assets.record import Record, RecordError
-from assets.simulated_folders import fill_folder
+from assets.simulated_folders import fill_folder, own_source, wave_files
 from assets.splits import FOLDS, patient
 from assets.tables import read_table, some, write_table
 from models.errors import ConfigurationError
@@ -54,14 +54,7 @@ class SyntheticMonitor(Dataset):
     """Simulated bedside recordings; see the module's docstring for the layout."""
 
     name: ClassVar[str] = "synthetic_monitor"
-    source: ClassVar[Source] = Source(
-        title="Synthetic bedside monitor",
-        version="1",
-        homepage="assets/datasets/synthetic_monitor.py in Einthoven itself",
-        licence="CC0-1.0",
-        terms="made on this machine from a seed; nothing to download",
-        citation="none; simulated by Einthoven",
-    )
+    source: ClassVar[Source] = own_source("Synthetic bedside monitor", name)
     access: ClassVar[Access] = Access.OPEN
     leads: ClassVar[tuple[str, ...]] = ("II",)
     fs_hz: ClassVar[float] = _FS_HZ
@@ -82,9 +75,7 @@ class SyntheticMonitor(Dataset):
     def files(self) -> list[Path]:
         """The table and all signal files, relative to the folder, sorted."""
         self._table()
-        found = [p for p in (self.folder / "waves").glob("*.*") if p.suffix in (".hea", ".dat")]
-        found += [p for p in (self.folder / "records.csv", self.folder / "dataset.json") if p.exists()]
-        return sorted(p.relative_to(self.folder) for p in found)
+        return wave_files(self.folder)
 
     def records(self) -> pd.DataFrame:
         """One row a record, in the order of records.csv."""

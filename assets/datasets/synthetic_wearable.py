@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from assets.access import Access
+from assets.affect_tasks import AFFECT_TASKS, AFFECTS, affect_table
 from assets.dataset import RECORD_COLUMNS, Channel, Dataset, DatasetError, Source, Split, Task
 from assets.record import Record, RecordError
-from assets.simulated_folders import fill_folder
+from assets.simulated_folders import fill_folder, own_source, wave_files
 from assets.splits import patient
 from assets.tables import read_table, some, write_table
 from models.errors import ConfigurationError
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 DEFAULT_PEOPLE = 6
 FORMAT_VERSION = 1
 
-CONDITIONS = ("baseline", "stress", "amusement")
 _FS_HZ, _SECONDS, _PAUSE_S = 70.0, 60.0, 30.0
 _COLUMNS = (*RECORD_COLUMNS, "condition", "begins_s")
 _CHANNELS = (
@@ -54,19 +54,12 @@ class SyntheticWearable(Dataset):
     """Simulated chest straps; see the module's docstring for the layout."""
 
     name: ClassVar[str] = "synthetic_wearable"
-    source: ClassVar[Source] = Source(
-        title="Synthetic wearable",
-        version="1",
-        homepage="assets/datasets/synthetic_wearable.py in Einthoven itself",
-        licence="CC0-1.0",
-        terms="made on this machine from a seed; nothing to download",
-        citation="none; simulated by Einthoven",
-    )
+    source: ClassVar[Source] = own_source("Synthetic wearable", name)
     access: ClassVar[Access] = Access.OPEN
     leads: ClassVar[tuple[str, ...]] = ("ECG",)
     fs_hz: ClassVar[float] = _FS_HZ
     simulated: ClassVar[bool] = True
-    task_names: ClassVar[tuple[str, ...]] = ("affect3", "stress2")
+    task_names: ClassVar[tuple[str, ...]] = tuple(AFFECT_TASKS)
     split: ClassVar[Split] = Split(train=(1, 2, 3), validation=(4,), test=(5, 6))
 
     @classmethod
@@ -82,9 +75,7 @@ class SyntheticWearable(Dataset):
     def files(self) -> list[Path]:
         """The table and all signal files, relative to the folder, sorted."""
         self._table()
-        found = [p for p in (self.folder / "waves").glob("*.*") if p.suffix in (".hea", ".dat")]
-        found += [p for p in (self.folder / "records.csv", self.folder / "dataset.json") if p.exists()]
-        return sorted(p.relative_to(self.folder) for p in found)
+        return wave_files(self.folder)
 
     def records(self) -> pd.DataFrame:
         """One row a record, in the order of records.csv. Own column: condition."""
@@ -103,12 +94,7 @@ class SyntheticWearable(Dataset):
 
     def task(self, name: str) -> Task:
         """`affect3`: which of the three conditions a window is from; `stress2`: stress against both others."""
-        if name == "affect3":
-            return Task(name, "Affective state", CONDITIONS, {c: c for c in CONDITIONS}, kind="single_label", per_window=True)
-        if name == "stress2":
-            title = "Stress against baseline and amusement"
-            return Task(name, title, ("stress",), {"stress": "stress"}, may_be_empty=True, per_window=True)
-        return super().task(name)
+        return AFFECT_TASKS.get(name) or super().task(name)
 
     def labels(self, task: str) -> pd.DataFrame:
         """One class a window of ten seconds, that of its record.
@@ -119,13 +105,11 @@ class SyntheticWearable(Dataset):
         """
         import numpy as np
 
-        classes, table = self.task(task).classes, self._table()
+        table = self._table()
         n_windows = int(_SECONDS // self.window_s)
         rows = table.loc[table.index.repeat(n_windows), ["record_id", "begins_s", "condition"]].reset_index(drop=True)
         rows.insert(1, "start", rows.pop("begins_s") + self.window_s * np.tile(np.arange(n_windows), len(table)))
-        for name in classes:
-            rows[name] = (rows["condition"] == name).astype("int8")
-        return rows.drop(columns="condition")
+        return affect_table(rows, self.task(task).name)
 
     @classmethod
     def make_fixture(cls, folder: Path, *, seed: int = 0) -> None:
@@ -146,7 +130,7 @@ class SyntheticWearable(Dataset):
             (age.isna(), "an age that is no number"),
             (~table["sex"].isin(["female", "male"]), "a sex other than female and male"),
             (begins.isna() | (begins < 0), "a beginning that is no second"),
-            (~table["condition"].isin(CONDITIONS), f"a condition other than {', '.join(CONDITIONS)}"),
+            (~table["condition"].isin(AFFECTS), f"a condition other than {', '.join(AFFECTS)}"),
         ):
             if wrong.any():
                 raise DatasetError(f"{path} holds {what}: records {some(table['record_id'][wrong].tolist())}; {_REMEDY}")

@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from assets.access import Access
+from assets.affect_tasks import AFFECT_TASKS, AFFECTS, affect_table
 from assets.dataset import Channel, Dataset, DatasetError, Download, Source, Split, Task
 from assets.record import Record, RecordError
 from assets.splits import patient
-from models.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +102,7 @@ class WESAD(Dataset):
     access: ClassVar[Access] = Access.OPEN
     leads: ClassVar[tuple[str, ...]] = ("ECG",)
     fs_hz: ClassVar[float] = 700.0
-    task_names: ClassVar[tuple[str, ...]] = ("affect3", "stress2")
+    task_names: ClassVar[tuple[str, ...]] = tuple(AFFECT_TASKS)
     split: ClassVar[Split] = Split(train=tuple(range(1, 12)), validation=(12, 13), test=(14, 15))
     version: ClassVar[str] = "2"
     quarantine_limit: ClassVar[float] = 0.07  # five of 75: one subject
@@ -188,14 +188,7 @@ class WESAD(Dataset):
 
     def task(self, name: str) -> Task:
         """`affect3`: baseline, stress or amusement; `stress2`: stress against both others. Meditation has no label."""
-        if name == "affect3":
-            classes = tuple(list(_WORDS.values())[:3])
-            return Task(name, "Affective state", classes, {w: w for w in classes}, kind="single_label", per_window=True)
-        if name == "stress2":
-            return Task(
-                name, "Stress against baseline and amusement", ("stress",), {"stress": "stress"}, may_be_empty=True, per_window=True
-            )
-        raise ConfigurationError(f"dataset {self.name!r} has no task {name!r}; choose one of {', '.join(self.task_names)}")
+        return AFFECT_TASKS.get(name) or super().task(name)
 
     def labels(self, task: str) -> pd.DataFrame:
         """One class a window, that of its condition. Subjects whose pickle is not there or cannot be used have none; the store names them.
@@ -206,7 +199,7 @@ class WESAD(Dataset):
         """
         import pandas as pd
 
-        classes, affective, rows = self.task(task).classes, self.task("affect3").classes, []
+        asked, rows = self.task(task), []
         for subject in SUBJECTS:
             try:
                 segments = self._segments(subject, self._session(subject))
@@ -215,15 +208,12 @@ class WESAD(Dataset):
             rows += [
                 {"record_id": f"{subject}-{condition}", "start": start_s, "condition": condition}
                 for condition, segment in segments.items()
-                if condition in affective
+                if condition in AFFECTS
                 for start_s in self.window_starts(segment.first, segment.end)
             ]
         if not rows:
             raise DatasetError(f"{self.folder} holds no subject of WESAD whose pickle can be read, so there is no label; get S2/S2.pkl ...")
-        table = pd.DataFrame(rows)
-        for label in classes:
-            table[label] = (table["condition"] == label).astype("int8")
-        return table.drop(columns="condition")
+        return affect_table(pd.DataFrame(rows), asked.name)
 
     @classmethod
     def window_starts(cls, first: int, end: int) -> list[float]:
